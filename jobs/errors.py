@@ -1,0 +1,144 @@
+"""The errors of submitting, running and waiting for jobs.
+
+Every message says what happened, whose fault it is and what to do next. Where a built-in exception says the same
+(ConnectionError, TypeError, TimeoutError), the class is that one too, so code that knows nothing of headrace handles it.
+"""
+
+from headrace.config.errors import ConfigError, HeadraceError
+
+__all__ = [
+    "BrokerUnavailable",
+    "ConfigError",
+    "DuplicateJob",
+    "FailJob",
+    "HeadraceError",
+    "InvalidArguments",
+    "JobCancelled",
+    "JobCrashed",
+    "JobExpired",
+    "JobFailed",
+    "JobNotFound",
+    "JobTimedOut",
+    "PayloadTooLarge",
+    "QueueFull",
+    "ResultUnavailable",
+    "RetryJob",
+    "UnknownHandler",
+    "WaitTimeout",
+]
+
+
+class BrokerUnavailable(HeadraceError, ConnectionError):  # noqa: N818 - the public name says what is the case
+    """The server does not answer or refuses us: the outside's fault; start it, or mend its address."""
+
+    exit_code = 3
+
+
+class QueueFull(HeadraceError):  # noqa: N818
+    """The queue has reached its bound: workers are slower than producers. Wait and submit again, or add workers.
+
+    Attributes:
+        queue: Name of the queue.
+        depth: Jobs queued and delayed in it when the submission was refused.
+        bound: The most it takes.
+        reason: "length", or "backlog" for the pool inside this process.
+    """
+
+    def __init__(self, message: str, *, queue: str = "", depth: int = 0, bound: int = 0, reason: str = "length") -> None:
+        super().__init__(message)
+        self.queue = queue
+        self.depth = depth
+        self.bound = bound
+        self.reason = reason
+
+
+class PayloadTooLarge(HeadraceError):  # noqa: N818
+    """The job's arguments take more bytes than `max_payload` allows: the caller's fault; send a reference instead."""
+
+    exit_code = 2
+
+
+class InvalidArguments(HeadraceError, TypeError):  # noqa: N818
+    """The arguments do not fit the handler, or would not survive the wire: the caller's fault; the message names the field."""
+
+    exit_code = 2
+
+
+class UnknownHandler(HeadraceError):  # noqa: N818
+    """No handler of that name is known: the caller misspelt it, or no worker has published it yet."""
+
+    exit_code = 2
+
+
+class DuplicateJob(HeadraceError):  # noqa: N818
+    """A job with this id or unique key is already there: submit with another, or use the one that exists."""
+
+
+class JobNotFound(HeadraceError):  # noqa: N818
+    """There is no job of this id, or its record has expired since."""
+
+
+class ResultUnavailable(HeadraceError):  # noqa: N818
+    """The job ended, but its result is not there: not kept (`result_ttl=0`), expired, too large, or not packable."""
+
+
+class JobFailed(HeadraceError):  # noqa: N818
+    """The job's last attempt failed: the handler's fault. The remote traceback is in `traceback` and in the message.
+
+    Attributes:
+        job_id: The job's id, empty for work given straight to a Dispatcher.
+        error: Type and message of the handler's exception, such as "ValueError: no such row".
+        traceback: The traceback as text, as it was where the handler ran; empty where there is none.
+    """
+
+    def __init__(self, message: str, *, job_id: str = "", error: str = "", traceback: str = "") -> None:
+        super().__init__(message if not traceback else f"{message}\n\nremote traceback:\n{traceback}")
+        self.job_id = job_id
+        self.error = error
+        self.traceback = traceback
+
+
+class JobTimedOut(JobFailed):
+    """Every attempt ran past its `timeout`: the handler is slower than promised, or waits for something that is."""
+
+
+class JobCancelled(JobFailed):
+    """The job was cancelled before it ended."""
+
+
+class JobExpired(JobFailed):
+    """The job's `expires` passed before a worker could start it."""
+
+
+class JobCrashed(JobFailed):
+    """The process that ran the job died under it: a segfault, an out-of-memory kill, or `os._exit`."""
+
+
+class WaitTimeout(HeadraceError, TimeoutError):  # noqa: N818
+    """Only your wait ended; the job goes on, and its result can be asked for again."""
+
+    exit_code = 4
+
+
+class RetryJob(Exception):  # noqa: N818 - an instruction raised by a handler, not a fault
+    """Raised by a handler to have its job run again.
+
+    Args:
+        delay: Seconds until then; None leaves it to the handler's Retry.
+    """
+
+    def __init__(self, delay: float | None = None) -> None:
+        super().__init__(delay)
+        self.delay = delay
+
+
+class FailJob(Exception):  # noqa: N818 - an instruction raised by a handler, not a fault
+    """Raised by a handler to send its job straight to the dead letters, whatever attempts are left.
+
+    Args:
+        reason: What to write beside the job.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,34 @@
+"""The port that every runner fills: a way to run a handler.
+
+A runner turns a handler's function into an async callable that a slot awaits. The coroutine runner returns the function
+itself, so that the common case costs nothing. Runners own their threads and child processes; they know no queue.
+"""
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+if TYPE_CHECKING:
+    from headrace.workers.slot import Slot
+
+#: What a runner makes of a handler: called with the slot that runs it and the handler's decoded arguments.
+type_Invocation = Callable[..., Awaitable[Any]]
+
+
+class Runner(Protocol):
+    """A way to run handlers.
+
+    Attributes:
+        name: "async", "thread" or "process": the name in statistics and in `@job(runner=...)`.
+        stops_on_cancel: Whether cancelling the awaiting slot ends the work. False for threads: their slot is left
+            uncancelled at the deadline, stays taken, and is listed as stuck until the thread ends.
+    """
+
+    name: str
+    stops_on_cancel: bool
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
