@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
-    from headrace.workers.slot import Slot
+    from headrace.jobs.handler import HandlerPlan
 
-#: What a runner makes of a handler: called with the slot that runs it and the handler's decoded arguments.
-type_Invocation = Callable[..., Awaitable[Any]]
+#: What a runner makes of a handler: called as the handler itself is called.
+Invocation = Callable[..., Awaitable[Any]]
 
 
 class Runner(Protocol):
@@ -32,3 +32,10 @@ class Runner(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+    def bind(self, plan: "HandlerPlan") -> Invocation:
+        """Return the async callable for a handler: takes the Context first where `plan.wants_context`, then its arguments.
+
+        Raises:
+            ConfigError: this runner cannot run the handler, such as a local function in a process: the declaration's fault.
+        """

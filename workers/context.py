@@ -1,0 +1,105 @@
+"""Context: what a handler may know of the job it runs.
+
+One Context is made for a handler that asks for it, and only then. It is read by the handler; the slot that runs the
+handler owns `_cancel_reason`'s source and nothing here writes to any server.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import structlog
+
+from headrace.jobs.errors import JobCancelled, JobTimedOut
+
+
+class JobInfo(msgspec.Struct, frozen=True, array_like=True):
+    """The part of a Context that can cross to another process.
+
+    Attributes:
+        id: The job's id.
+        name: The handler's name.
+        queue: The queue that it came from.
+        attempt: Which try this is, from 1.
+        deliveries: Starts so far that a crash could have cut short, this one included.
+        deadline_at_s: Wall-clock seconds since the epoch at which its time is up; None for no limit.
+    """
+
+    id: str
+    name: str
+    queue: str = ""
+    attempt: int = 1
+    deliveries: int = 1
+    deadline_at_s: float | None = None
+
+
+def _never() -> str | None:
+    return None
+
+
+class Context:
+    """What a handler may know of the job it runs; the first parameter of a handler that wants it.
+
+    Attributes:
+        id: The job's id.
+        name: The handler's name.
+        queue: The queue that it came from.
+        attempt: Which try this is, from 1; tries that a deploy or a crash cut short do not count.
+        deliveries: How often the job was started, this time included.
+        state: What the engine's lifespan yielded; None without one, and in process handlers.
+    """
+
+    __slots__ = ("_cancel_reason", "_info", "_log", "attempt", "deliveries", "id", "name", "queue", "state")
+
+    def __init__(self, info: JobInfo, *, state: Any = None, cancel_reason: Callable[[], str | None] = _never) -> None:
+        self._info = info
+        self._cancel_reason = cancel_reason
+        self._log: structlog.typing.FilteringBoundLogger | None = None
+        self.id = info.id
+        self.name = info.name
+        self.queue = info.queue
+        self.attempt = info.attempt
+        self.deliveries = info.deliveries
+        self.state = state
+
+    @property
+    def info(self) -> JobInfo:
+        """The part that can cross to another process."""
+        return self._info
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the job's time is up, in UTC; None for no limit."""
+        at_s = self._info.deadline_at_s
+        return None if at_s is None else datetime.fromtimestamp(at_s, UTC)
+
+    @property
+    def fence(self) -> tuple[str, int]:
+        """(job id, deliveries): grows with each delivery; hand it to other systems as a fencing token."""
+        return (self.id, self.deliveries)
+
+    @property
+    def log(self) -> "structlog.typing.FilteringBoundLogger":
+        """A structlog logger that has the job's id, name and attempt bound."""
+        if self._log is None:
+            self._log = structlog.get_logger("headrace.job").bind(job_id=self.id, job=self.name, attempt=self.attempt)
+        return self._log
+
+    def check_cancelled(self) -> None:
+        """Return at once, or raise when the job should stop; for thread handlers, which nobody can stop from outside.
+
+        Raises:
+            JobTimedOut: its time is up.
+            JobCancelled: it was cancelled, or the worker is stopping.
+        """
+        reason = self._cancel_reason()
+        if reason == "timeout" or self._is_overdue():
+            raise JobTimedOut(f"job {self.id} ({self.name}) is past its deadline; stop now", job_id=self.id)
+        if reason is not None:
+            raise JobCancelled(f"job {self.id} ({self.name}) is to stop: {reason}", job_id=self.id)
+
+    def _is_overdue(self) -> bool:
+        at_s = self._info.deadline_at_s
+        return at_s is not None and time.time() >= at_s
