@@ -1,0 +1,152 @@
+"""The port that every broker fills: eight verbs, all in batches, all synchronous.
+
+Synchronous, because a round trip serves a batch and a thread of its own carries it: the same adapter then serves
+asyncio, trio, threads and scripts. `waits` tells callers whether a verb may wait for a server, so that an event loop
+calls it from a thread; the memory broker never waits except in `fetch`, which has `listen` instead.
+What a broker promises is in tests/conformance/test_broker.py; read-only views are in views.py.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from headrace.jobs.disposition import Disposition
+
+
+class Source(msgspec.Struct, frozen=True, eq=False):
+    """Where a batch of leases came from; one object shared by the batch, compared by identity.
+
+    Attributes:
+        queue: Name of the queue.
+        member: The worker's registration there, worker id and epoch: settling is refused once it is gone.
+    """
+
+    queue: str
+    member: str
+
+
+class Lease(msgspec.Struct, frozen=True, gc=False):
+    """One delivery of one job to this worker; stands as long as the registration in its source does.
+
+    Attributes:
+        source: Queue and registration.
+        entry: The entry that is acknowledged.
+        body: The packed envelope; the raw bytes where `problem` is set.
+        moved_id: The job's id where the entry is not the one that it got first; None otherwise.
+        starts: Earlier deliveries of this entry whose start a crash may have cut short.
+        problem: Why the entry cannot be read; None when it can.
+    """
+
+    source: Source
+    entry: bytes
+    body: bytes
+    moved_id: str | None = None
+    starts: int = 0
+    problem: str | None = None
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self.moved_id or f"{self.source.queue}:{self.entry.decode()}"
+
+
+class Submission(msgspec.Struct, frozen=True, gc=False):
+    """A job to be added.
+
+    Attributes:
+        body: The packed envelope.
+        delay_ms: Milliseconds from now, by the server's clock; 0 for at once.
+        due_at_ms: Milliseconds since the epoch; 0 for none. Only one of the two is set.
+    """
+
+    body: bytes
+    delay_ms: int = 0
+    due_at_ms: int = 0
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """How full a queue may become by submission.
+
+    Attributes:
+        length: Jobs queued and delayed; 0 for no bound.
+    """
+
+    length: int = 0
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """What a worker says of itself when it registers.
+
+    Attributes:
+        worker: Its id, unique for each run of a process.
+        queues: The queues that it reads.
+        lease_s: Seconds for which the registration stands without renewal.
+    """
+
+    worker: str
+    queues: tuple[str, ...]
+    lease_s: float
+
+
+class Broker(Protocol):
+    """Where jobs wait. Every verb raises BrokerUnavailable when the server is away, and may then be sent again.
+
+    Attributes:
+        waits: Whether verbs wait for a server, so that an event loop calls them from a thread.
+        url: Where it is, without password.
+    """
+
+    waits: bool
+    url: str
+
+    def publish(self, queue: str, jobs: Sequence[Submission], token: str, bound: Bound) -> list[str]:
+        """Add a batch, all or none, and return the ids in order.
+
+        Args:
+            queue: Name of the queue.
+            jobs: At most `limits.SUBMIT_BATCH_COUNT`.
+            token: The same token within minutes adds nothing and returns the same ids: resend after a lost reply.
+            bound: Refuse the batch when it would pass this.
+
+        Raises:
+            QueueFull: the bound would be passed; nothing was added.
+        """
+
+    def register(self, registration: Registration) -> None:
+        """Enter this worker as a reader; needed before `fetch`. Called again, it starts a new epoch."""
+
+    def renew(self) -> bool:
+        """Keep the registration; False when it was revoked meanwhile. May be called from any thread."""
+
+    def unregister(self) -> None:
+        """Leave, after everything was settled or given back."""
+
+    def fetch(self, rooms: Mapping[str, int], wait_s: float) -> list[Lease]:
+        """Return up to `rooms[queue]` jobs of each queue; at most `limits.FETCH_BATCH_MAX_COUNT` in all.
+
+        Args:
+            rooms: Queues to read, in the order of preference, and how many jobs there is room for (at least 1).
+            wait_s: How long to wait while all of them are empty.
+        """
+
+    def interrupt(self) -> None:
+        """End a waiting `fetch` early, from any thread; harmless when none waits."""
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called, from any thread, when jobs may have come; for brokers that do not wait in `fetch`."""
+
+    def recover(self, rooms: Mapping[str, int]) -> list[Lease]:
+        """Take over what dead workers left and what was given back, as many as there is room for."""
+
+    def settle(self, dispositions: Sequence[Disposition]) -> int:
+        """Carry out what was decided, acknowledging each job; return how many were refused as no longer ours.
+
+        Sending the same again changes nothing.
+        """
+
+    def promote(self, queues: Sequence[str]) -> float | None:
+        """Move jobs that are due to their queues, a bounded number; return seconds until the next is, None for none."""
+
+    def close(self) -> None:
+        """Let go of connections; safe to call twice."""

@@ -1,0 +1,97 @@
+"""The second port of a broker: read-only views, and the few verbs of an operator. The one source of command line, API
+and library for everything that is not the way of a job itself.
+
+Synchronous, as the first port is. Records are frozen; times are milliseconds since the epoch by the server's clock.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from headrace.jobs.codec import ResultRecord
+from headrace.jobs.disposition import DeadLetter
+from headrace.jobs.states import State
+
+
+class JobView(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a job.
+
+    Attributes:
+        id: The job's id.
+        queue: Its queue.
+        state: Where it is; None when it existed but nothing is kept of it any more.
+        body: The packed envelope while it has not ended; empty after.
+        record: The result record once it ended and while that is kept.
+        due_at_ms: When a delayed or retrying job is due; 0 otherwise.
+        deliveries: Deliveries of its present entry, while it runs.
+        worker: The registration that has it, while it runs; empty otherwise.
+    """
+
+    id: str
+    queue: str
+    state: State | None
+    body: bytes = b""
+    record: ResultRecord | None = None
+    due_at_ms: int = 0
+    deliveries: int = 0
+    worker: str = ""
+
+
+class QueueView(msgspec.Struct, frozen=True, kw_only=True):
+    """Depths of one queue.
+
+    Attributes:
+        name: The queue's name.
+        delayed: Jobs that are due later, retries among them.
+        queued: Jobs that wait for a worker.
+        running: Jobs that a worker has.
+        dead: Dead letters.
+        oldest_age_s: Age of the oldest job that waits, in seconds; 0 when none does.
+        workers: Registrations.
+    """
+
+    name: str
+    delayed: int = 0
+    queued: int = 0
+    running: int = 0
+    dead: int = 0
+    oldest_age_s: float = 0.0
+    workers: int = 0
+
+
+class BrokerViews(Protocol):
+    """Read-only views of a broker, and an operator's verbs."""
+
+    def lookup(self, job_ids: Sequence[str]) -> list[JobView | None]:
+        """Return what is known of each job; None for ids that never were."""
+
+    def records(self, job_ids: Sequence[str]) -> list[ResultRecord | None]:
+        """Return the result records that are there, in one round trip; what a waiter asks again and again."""
+
+    def queue_names(self) -> list[str]:
+        """Return the queues that ever had a job, sorted."""
+
+    def queues(self, names: Sequence[str]) -> list[QueueView]:
+        """Return depths of the named queues."""
+
+    def jobs(self, queue: str, state: State | None, cursor: str, limit: int) -> tuple[list[JobView], str]:
+        """Return a page of jobs that have not ended, oldest first, and the cursor of the next; "" when there is none."""
+
+    def dead(self, queue: str, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
+        """Return a page of dead letters, newest first, and the cursor of the next; "" when there is none."""
+
+    def dead_letter(self, job_id: str) -> DeadLetter | None:
+        """Return one dead letter, or None."""
+
+    def dead_retry(self, job_ids: Sequence[str]) -> int:
+        """Queue dead jobs again under their ids, with all their attempts; return how many were there."""
+
+    def dead_drop(self, job_ids: Sequence[str]) -> int:
+        """Forget dead letters; return how many were there."""
+
+    def fleet_put(self, worker: str, report: bytes, ttl_s: float) -> None:
+        """Publish what a worker says of itself, for `ttl_s`; empty bytes take it back."""
+
+    def fleet(self) -> dict[str, bytes]:
+        """Return what the workers that are there say of themselves."""

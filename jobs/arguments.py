@@ -1,0 +1,260 @@
+"""Arguments of one handler: checked against its type hints, packed for the wire, and unpacked into its own types.
+
+Made once for each handler, when its hints can be resolved. Packing refuses what would not come back as it went in, and
+names the parameter. Unpacking costs one typed decode for the usual case: positional arguments, one decoder for each
+possible count, found by the first byte of the packed array.
+"""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from .errors import ConfigError, InvalidArguments
+
+EMPTY_ARRAY: Final = b"\x90"
+EMPTY_MAP: Final = b"\x80"
+#: Exact classes that msgpack gives back as they were; what needs no look at its inside.
+_PLAIN: Final = frozenset({str, bool, float, bytes, type(None)})
+_FIXARRAY: Final = 0x90
+_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Arguments:
+    """The parameters of one handler, the Context left out."""
+
+    def __init__(self, function: Callable[..., Any], *, name: str, skip_first: bool) -> None:
+        self._function = function
+        self._name = name
+        self._skip_first = skip_first
+        self._decoders: dict[int, Callable[[Any], tuple[Any, ...]]] | None = None
+        self._exact: dict[int, tuple[type, ...]] = {}
+
+    # The hints are resolved at first use, not at registration: a module may define a type below its handler.
+    @functools.cached_property
+    def signature(self) -> inspect.Signature:
+        """The handler's signature without the Context."""
+        signature = inspect.signature(self._function)
+        parameters = list(signature.parameters.values())[1 if self._skip_first else 0 :]
+        return signature.replace(parameters=parameters)
+
+    @functools.cached_property
+    def hints(self) -> dict[str, Any]:
+        """Type of each parameter and of "return"; Any where there is none.
+
+        Raises:
+            ConfigError: a hint names something that cannot be found.
+        """
+        target = self._function
+        while isinstance(target, functools.partial):
+            target = target.func
+        try:
+            found = typing.get_type_hints(target, include_extras=True)
+        except Exception as error:
+            raise ConfigError(
+                f"handler {self._name!r}: a type hint cannot be resolved ({error}); import the name at run time, "
+                f"at the level of the module"
+            ) from error
+        hints = {parameter: found.get(parameter, Any) for parameter in self.signature.parameters}
+        hints["return"] = found.get("return", Any)
+        return hints
+
+    @functools.cached_property
+    def _positional(self) -> list[inspect.Parameter]:
+        return [p for p in self.signature.parameters.values() if p.kind in _POSITIONAL]
+
+    def compile(self) -> None:
+        """Resolve the hints and make the decoders now; raises ConfigError as they would at first use."""
+        if self._decoders is not None:
+            return
+        self._check_supported()
+        required = sum(p.default is p.empty for p in self._positional)
+        types = [self.hints[p.name] for p in self._positional]
+        keyword_required = any(
+            p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in self.signature.parameters.values()
+        )
+        decoders: dict[int, Callable[[Any], tuple[Any, ...]]] = {}
+        for count in range(required, min(len(types), 15) + 1):
+            if keyword_required:
+                break
+            shape = tuple[tuple(types[:count])] if count else tuple[()]  # type: ignore[misc]
+            decoders[_FIXARRAY | count] = msgspec.msgpack.Decoder(shape).decode
+            if all(hint in _PLAIN or hint is int for hint in types[:count]):
+                self._exact[count] = tuple(types[:count])
+        self._decoders = decoders
+
+    def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, bytes]:
+        """Return the packed positional and keyword arguments.
+
+        Raises:
+            InvalidArguments: they do not fit the handler, or would not survive the wire; names the parameter.
+        """
+        if not kwargs and self._exact.get(len(args)) == tuple(map(type, args)):
+            try:
+                return _encode(args), EMPTY_MAP
+            except OverflowError:
+                pass  # an integer beyond 64 bits: the slow path below names its parameter
+        self.compile()
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidArguments(f"{self._name}(): {error}; it takes {self._shown()}") from None
+        for parameter, value in self._each(bound):
+            self._check_survives(parameter, value)
+        return _encode(bound.args), _encode(bound.kwargs)
+
+    def unpack(self, args: msgspec.Raw | bytes, kwargs: msgspec.Raw | bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments in the handler's own types.
+
+        Raises:
+            InvalidArguments: they do not fit; the submitter's fault. Names the parameter.
+        """
+        if self._decoders is None:
+            self.compile()
+        if bytes(kwargs) == EMPTY_MAP:
+            decode = self._decoders.get(memoryview(args)[0])  # type: ignore[union-attr]
+            if decode is not None:
+                try:
+                    return decode(args), {}
+                except msgspec.ValidationError:
+                    pass  # the slow path below says which parameter it was, or converts what JSON could not express
+        return self._unpack_slowly(args, kwargs)
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Check plain data, as JSON gives it, without packing; raises InvalidArguments."""
+        self.unpack(_encode(args), _encode(kwargs))
+
+    def decode_result(self, value: msgspec.Raw | bytes) -> Any:
+        """Return a result in the type that the handler promises; as plain data where it broke its promise."""
+        hint = self.hints["return"]
+        if hint is None:
+            hint = Any
+        try:
+            return msgspec.msgpack.decode(value, type=hint)
+        except (msgspec.ValidationError, TypeError):
+            return _decode(value)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON schema of the arguments, as one object with a property for each parameter."""
+        properties: dict[str, Any] = {}
+        required = []
+        for parameter in self.signature.parameters.values():
+            if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                continue
+            properties[parameter.name] = self._schema_of(parameter.name)
+            if parameter.default is parameter.empty:
+                required.append(parameter.name)
+        return {"type": "object", "properties": properties, "required": required}
+
+    def _schema_of(self, parameter: str) -> dict[str, Any]:
+        try:
+            return msgspec.json.schema(self.hints[parameter])
+        except TypeError:
+            return {}  # no JSON schema can say it; {} allows anything, and the worker still checks
+
+    def _unpack_slowly(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        try:
+            plain_args, plain_kwargs = _decode(args), _decode(kwargs)
+            bound = self.signature.bind(*plain_args, **plain_kwargs)
+        except TypeError as error:
+            raise InvalidArguments(f"{self._name}(): {error}; it takes {self._shown()}") from None
+        except (msgspec.DecodeError, ValueError) as error:
+            raise InvalidArguments(f"{self._name}(): the arguments are not valid msgpack: {error}") from None
+        arguments = bound.arguments
+        for name, value in arguments.items():
+            arguments[name] = self._convert(self.signature.parameters[name], value)
+        return bound.args, bound.kwargs
+
+    def _convert(self, parameter: inspect.Parameter, value: Any) -> Any:
+        hint = self.hints[parameter.name]
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            hint = tuple[hint, ...]
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            hint = dict[str, hint]  # type: ignore[valid-type]
+        try:
+            return msgspec.msgpack.decode(_encode(value), type=hint)
+        except msgspec.ValidationError as error:
+            try:  # data that came as JSON says bytes and map keys as text
+                return msgspec.convert(value, hint, builtin_types=(), str_keys=True)
+            except (msgspec.ValidationError, TypeError, ValueError):
+                raise InvalidArguments(f"{self._name}(): argument {parameter.name!r}: {error}") from None
+
+    def _each(self, bound: inspect.BoundArguments) -> list[tuple[inspect.Parameter, Any]]:
+        pairs: list[tuple[inspect.Parameter, Any]] = []
+        for name, value in bound.arguments.items():
+            parameter = self.signature.parameters[name]
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                pairs += [(parameter, item) for item in value]
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                pairs += [(parameter, item) for item in value.values()]
+            else:
+                pairs.append((parameter, value))
+        return pairs
+
+    def _check_survives(self, parameter: inspect.Parameter, value: Any) -> None:
+        """Refuse a value that the handler would receive as another one."""
+        hint = self.hints[parameter.name]
+        if type(value) is hint and hint in _PLAIN:
+            return
+        if type(value) is int and hint is int and _INT_MIN <= value <= _INT_MAX:
+            return
+        place = f"{self._name}(): argument {parameter.name!r}"
+        try:
+            packed = _encode(value)
+        except (TypeError, OverflowError, ValueError, RecursionError) as error:
+            raise InvalidArguments(
+                f"{place} cannot be packed: {error}; send plain data (numbers, text, bytes, lists, dicts, dates, "
+                f"dataclasses), or an id by which the handler finds the object"
+            ) from None
+        try:
+            received = msgspec.msgpack.decode(packed, type=hint)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise InvalidArguments(f"{place}: {error}") from None
+        loose = hint is Any or "typing.Any" in repr(hint) or hint in (list, tuple, dict, set, frozenset, object)
+        if _same(value, received) if loose else (value == received or _same(value, received)):
+            return
+        raise InvalidArguments(
+            f"{place}: {_short(value)} would arrive as {_short(received)}; annotate the parameter with its exact type "
+            f"({type(value).__name__}), or send what msgpack knows"
+        )
+
+    def _check_supported(self) -> None:
+        for parameter in self.signature.parameters.values():
+            try:
+                msgspec.msgpack.Decoder(self.hints[parameter.name])
+            except TypeError as error:
+                raise ConfigError(
+                    f"handler {self._name!r}: parameter {parameter.name!r} has a type that cannot cross the wire: {error}"
+                ) from error
+
+    def _shown(self) -> str:
+        return str(self.signature.replace(return_annotation=inspect.Signature.empty))
+
+
+def _same(sent: Any, received: Any) -> bool:
+    """Return whether two values are alike in class and content, all the way down; NaN is like NaN."""
+    if type(sent) is not type(received):
+        return False
+    if isinstance(sent, (list, tuple)):
+        return len(sent) == len(received) and all(map(_same, sent, received))
+    if isinstance(sent, dict):
+        return len(sent) == len(received) and all(
+            key in received and type(key) in (str, int, bytes, float, bool, type(None)) and _same(item, received[key])
+            for key, item in sent.items()
+        )
+    return bool(sent == received) or (sent != sent and received != received)
+
+
+def _short(value: Any) -> str:
+    try:
+        shown = repr(value)
+    except Exception as error:  # the caller's class is broken, and the message must still be made
+        shown = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+    return f"{type(value).__name__} {shown[:80]}{'...' if len(shown) > 80 else ''}"

@@ -1,0 +1,263 @@
+"""What happens to a job next: the decision after each run, and the records that carry it out.
+
+`decide` reads one Outcome and returns one Disposition; it is the only place that knows when a job is retried, given up
+or done. No clock, no dice, no server: the caller hands those in, and a broker carries the Disposition out.
+"""
+
+from enum import IntEnum
+from typing import Any, Final
+
+import msgspec
+
+from . import codec
+from .codec import NIL, Envelope, EnvelopeOptions, ResultRecord
+from .outcome import Failure, Outcome, Status
+from .retry import Retry, matches, wait_s
+from .states import State
+
+#: Waits between starts of a job that keeps killing its process: short, since no attempt is used up, but never a hot loop.
+CRASH_RETRY: Final = Retry(delay=0.1, factor=2.0, max_delay=5.0, jitter=0.0)
+
+
+class Kind(IntEnum):
+    """What a broker does with the job."""
+
+    DONE = 0  #: acknowledge, store the record
+    RETRY = 1  #: acknowledge, keep `body` for `delay_ms`
+    DEAD = 2  #: acknowledge, store the record and the dead letter
+    RETURN = 3  #: hand back unstarted, for any worker at once
+
+
+class Disposition(msgspec.Struct, frozen=True, gc=False):
+    """The next step of one leased job.
+
+    Attributes:
+        lease: The lease that it settles.
+        kind: What to do.
+        record: The packed result record; empty when none is kept.
+        ttl_ms: How long the record is kept.
+        body: The envelope of the next try (RETRY).
+        delay_ms: How long the next try waits (RETRY).
+        letter: The packed dead letter (DEAD).
+    """
+
+    lease: Any
+    kind: Kind
+    record: bytes = b""
+    ttl_ms: int = 0
+    body: bytes = b""
+    delay_ms: int = 0
+    letter: bytes = b""
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A job given up on, with all that is needed to understand it and to run it again.
+
+    Attributes:
+        id: The job's id.
+        queue: The queue that it came from.
+        name: The handler's name; empty when the entry could not be read.
+        reason: "failed", "timed_out", "crashed", "refused" (the handler raised FailJob), "invalid_arguments",
+            "unknown_handler" or "malformed".
+        error: Type and message of the exception, or what is wrong with the entry.
+        traceback: The traceback as text; may be empty.
+        attempts: Tries that were made.
+        deliveries: Starts in all.
+        died_at_ms: Milliseconds since the epoch.
+        body: The packed envelope, or the raw bytes of a malformed entry.
+    """
+
+    id: str
+    queue: str
+    name: str
+    reason: str
+    error: str
+    traceback: str
+    attempts: int
+    deliveries: int
+    died_at_ms: int
+    body: bytes
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What policy needs to know of the settings.
+
+    Attributes:
+        result_ttl_s: Seconds for which records are kept unless the handler or the job says otherwise.
+        max_result_bytes: The most that a packed record may take.
+        max_deliveries: Starts without an outcome after which a job is given up.
+    """
+
+    result_ttl_s: float
+    max_result_bytes: int
+    max_deliveries: int
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """One run that ended, with what policy reads beside the outcome.
+
+    Attributes:
+        lease: The lease that it ran under.
+        job_id: The job's id.
+        queue: Its queue.
+        envelope: The job.
+        outcome: How the run ended.
+        retry: The handler's Retry.
+        result_ttl_s: The handler's own; None for the setting.
+        starts: Earlier starts that a crash may have cut short.
+    """
+
+    lease: Any
+    job_id: str
+    queue: str
+    envelope: Envelope
+    outcome: Outcome
+    retry: Retry
+    result_ttl_s: float | None
+    starts: int
+
+
+def decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Disposition:
+    """Return what happens to the job next.
+
+    Args:
+        ended: The run.
+        rules: The settings' part.
+        now_ms: Wall-clock milliseconds since the epoch.
+        dice: A random number from 0 to 1, for the jitter of a retry.
+    """
+    outcome, options = ended.outcome, ended.envelope.options or codec.NO_OPTIONS
+    status = outcome.status
+    if status is Status.SUCCEEDED:
+        return succeed(ended, rules, now_ms=now_ms)
+    if status is Status.INTERRUPTED:
+        return Disposition(ended.lease, Kind.RETURN)
+    if status is Status.CANCELLED:
+        return _end(ended, rules, State.CANCELLED, now_ms)
+    if status is Status.CRASHED:
+        starts = ended.starts + options.deliveries + 1
+        if starts >= rules.max_deliveries:
+            return _bury(ended, rules, "crashed", now_ms)
+        again = msgspec.structs.replace(options, deliveries=starts)
+        return _again(ended, again, wait_s(CRASH_RETRY, starts, dice))
+    failure = outcome.failure or Failure("Unknown")
+    if failure.final:
+        return _bury(ended, rules, "invalid_arguments" if failure.type == "InvalidArguments" else "refused", now_ms)
+    policy = policy_of(ended.retry, options)
+    if options.attempt < policy.attempts and (
+        failure.retry_delay_s is not None or matches(policy, failure, outcome.exception)
+    ):
+        asked_s = failure.retry_delay_s
+        delay_s = asked_s if asked_s is not None and asked_s >= 0 else wait_s(policy, options.attempt, dice)
+        return _again(ended, msgspec.structs.replace(options, attempt=options.attempt + 1), delay_s)
+    return _bury(ended, rules, "timed_out" if status is Status.TIMED_OUT else "failed", now_ms)
+
+
+def succeed(ended: Ended, rules: Rules, *, now_ms: int) -> Disposition:
+    """Return the disposition of a job that succeeded; a value that cannot be kept is noted, the job stays done."""
+    ttl_ms = _ttl_ms(ended, rules)
+    if not ttl_ms:
+        return Disposition(ended.lease, Kind.DONE)
+    try:
+        record = _pack(ended, State.SUCCEEDED, now_ms, ended.outcome.value, None)
+        if len(record) <= rules.max_result_bytes:
+            return Disposition(ended.lease, Kind.DONE, record, ttl_ms)
+        note = (
+            f"the result takes {len(record)} bytes, max_result is {rules.max_result_bytes}; store it elsewhere and "
+            f"return where, or raise max_result"
+        )
+    except Exception as error:  # whatever an object's own hooks may raise while it is packed
+        note = f"the result cannot be packed: {type(error).__name__}: {error}; return plain data"
+    return Disposition(ended.lease, Kind.DONE, _pack(ended, State.SUCCEEDED, now_ms, NIL, note), ttl_ms)
+
+
+def policy_of(handlers: Retry, options: EnvelopeOptions) -> Retry:
+    """Return the handler's Retry with what the submission said in its stead."""
+    if options.attempts is None and options.delay_s is None:
+        return handlers
+    said = {
+        "attempts": options.attempts,
+        "delay": options.delay_s,
+        "factor": options.factor,
+        "max_delay": options.max_delay_s,
+        "jitter": options.jitter,
+    }
+    return msgspec.structs.replace(handlers, **{name: value for name, value in said.items() if value is not None})
+
+
+def bury_unread(lease: Any, job_id: str, queue: str, *, reason: str, error: str, now_ms: int, name: str = "") -> Disposition:
+    """Return the disposition of an entry that no handler can be run for: malformed, or of an unknown handler."""
+    letter = DeadLetter(
+        id=job_id, queue=queue, name=name, reason=reason, error=error, traceback="", attempts=0, deliveries=1,
+        died_at_ms=now_ms, body=lease.body,
+    )  # fmt: skip
+    failure = Failure(reason, error)
+    record = ResultRecord(codec.VERSION, State.DEAD, NIL, failure, name, 0, 1, 0, now_ms)
+    return Disposition(lease, Kind.DEAD, codec.pack_record(record), 300_000, letter=pack_letter(letter))
+
+
+def pack_letter(letter: DeadLetter) -> bytes:
+    """Return a dead letter's bytes."""
+    return msgspec.msgpack.encode(letter)
+
+
+def unpack_letter(data: bytes) -> DeadLetter:
+    """Read a dead letter."""
+    return msgspec.msgpack.decode(data, type=DeadLetter)
+
+
+def _again(ended: Ended, options: EnvelopeOptions, delay_s: float) -> Disposition:
+    body = codec.repack(ended.envelope, options)
+    return Disposition(ended.lease, Kind.RETRY, body=body, delay_ms=round(delay_s * 1000))
+
+
+def _end(ended: Ended, rules: Rules, state: State, now_ms: int) -> Disposition:
+    ttl_ms = _ttl_ms(ended, rules)
+    record = _pack(ended, state, now_ms, NIL, None) if ttl_ms else b""
+    return Disposition(ended.lease, Kind.DONE, record, ttl_ms)
+
+
+def _bury(ended: Ended, rules: Rules, reason: str, now_ms: int) -> Disposition:
+    options = ended.envelope.options or codec.NO_OPTIONS
+    failure = ended.outcome.failure or Failure(reason)
+    letter = DeadLetter(
+        id=ended.job_id,
+        queue=ended.queue,
+        name=ended.envelope.name,
+        reason=reason,
+        error=str(failure),
+        traceback=failure.traceback,
+        attempts=options.attempt,
+        deliveries=ended.starts + options.deliveries + 1,
+        died_at_ms=now_ms,
+        body=bytes(ended.lease.body),
+    )
+    ttl_ms = _ttl_ms(ended, rules)
+    record = _pack(ended, State.DEAD, now_ms, NIL, reason) if ttl_ms else b""
+    return Disposition(ended.lease, Kind.DEAD, record, ttl_ms, letter=pack_letter(letter))
+
+
+def _ttl_ms(ended: Ended, rules: Rules) -> int:
+    options = ended.envelope.options
+    if options is not None and options.result_ttl_s is not None:
+        return round(options.result_ttl_s * 1000)
+    ttl_s = ended.result_ttl_s
+    return round((rules.result_ttl_s if ttl_s is None else ttl_s) * 1000)
+
+
+def _pack(ended: Ended, state: State, now_ms: int, value: Any, note: str | None) -> bytes:
+    outcome, options = ended.outcome, ended.envelope.options or codec.NO_OPTIONS
+    started_at_ms = now_ms - round(outcome.run_s * 1000) if outcome.started_at_s else 0
+    record = ResultRecord(
+        codec.VERSION,
+        state.value,
+        value,
+        outcome.failure,
+        ended.envelope.name,
+        options.attempt,
+        ended.starts + options.deliveries + 1,
+        started_at_ms,
+        now_ms,
+        note,
+    )
+    return codec.pack_record(record)

@@ -1,0 +1,163 @@
+"""Handlers: the user's function, its options, and the plan that is made of both once, at registration.
+
+Everything that can be known of a function is found out here, so that the hot path looks nothing up. The plan is frozen
+and knows no server, no loop and no runner's state.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Literal
+
+import msgspec
+
+from headrace.config import limits, units
+
+from .arguments import Arguments
+from .errors import ConfigError
+from .ids import check_queue
+from .retry import DEFAULT, Retry, from_option
+
+RunnerChoice = Literal["auto", "thread", "process"]
+RunnerName = Literal["async", "thread", "process"]
+#: What options take for a time span: seconds, a timedelta, or "30s".
+Span = float | int | str | timedelta
+
+
+class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the decorator was given, checked and in base units.
+
+    Attributes:
+        name: The handler's name on the wire.
+        aliases: Further names that it answers to, for renaming without losing queued jobs.
+        queue: Where its jobs go unless the submission says otherwise.
+        timeout_s: Seconds a try may run; 0 for no limit; None for the default of its runner.
+        retry: How often it is tried.
+        result_ttl_s: Seconds its results are kept; 0 keeps none; None for the setting.
+        runner: "auto", "thread" or "process".
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    queue: str = "default"
+    timeout_s: float | None = None
+    retry: Retry = DEFAULT
+    result_ttl_s: float | None = None
+    runner: RunnerChoice = "auto"
+
+
+class HandlerPlan:
+    """A handler, ready to be bound to a runner.
+
+    Attributes:
+        name: The handler's name on the wire.
+        function: The user's function.
+        options: What the decorator was given.
+        wants_context: Whether its first parameter is the Context.
+        where: "module:qualname", by which a child process finds it.
+        place: "file:line" of the definition, for error messages.
+        arguments: Checks, packs and unpacks its arguments.
+        runner: The kind of runner that runs it.
+    """
+
+    __slots__ = ("arguments", "function", "name", "options", "place", "runner", "wants_context", "where")
+
+    def __init__(self, function: Callable[..., Any], options: HandlerOptions) -> None:
+        self.function = function
+        self.options = options
+        self.name = options.name
+        self.place = place_of(function)
+        self.where = f"{function.__module__}:{function.__qualname__}"
+        self.runner = _runner_of(function, options)
+        self.wants_context = _wants_context(function)
+        self.arguments = Arguments(function, name=self.name, skip_first=self.wants_context)
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds a try may run when nobody says otherwise; 0 for no limit."""
+        if self.options.timeout_s is not None:
+            return self.options.timeout_s
+        return limits.TIMEOUT_THREAD_S if self.runner == "thread" else limits.TIMEOUT_ASYNC_S
+
+
+def options_from(
+    function: Callable[..., Any],
+    *,
+    name: str | None,
+    aliases: tuple[str, ...],
+    queue: str,
+    timeout: Span | None,
+    retry: Retry | int | None,
+    result_ttl: Span | None,
+    runner: RunnerChoice,
+) -> HandlerOptions:
+    """Return checked options for a function.
+
+    Raises:
+        ConfigError: an option is out of its bounds; the message names the option and the handler.
+    """
+    name = name or getattr(function, "__name__", "")
+    if not callable(function) or not name:
+        raise ConfigError(f"@job expects a function, got {function!r}")
+    where = f"handler {name!r} ({place_of(function)})"
+    try:
+        if runner not in ("auto", "thread", "process"):
+            raise ValueError(f'runner={runner!r}: use "auto", "thread" or "process"')
+        if isinstance(aliases, str):
+            raise ValueError(f"aliases={aliases!r}: give a tuple of names")
+        return HandlerOptions(
+            name=name,
+            aliases=tuple(aliases),
+            queue=check_queue(queue),
+            timeout_s=None if timeout is None else units.duration_s(timeout),
+            retry=from_option(retry),
+            result_ttl_s=None if result_ttl is None else units.duration_s(result_ttl),
+            runner=runner,
+        )
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def place_of(function: Callable[..., Any]) -> str:
+    """Return "file:line" of a function's definition, or its name where there is no source."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else getattr(function, "__qualname__", repr(function))
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Return whether calling it gives a coroutine, seen through functools.partial and callable objects."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - the method is inspected, not tested for
+    )
+
+
+def _runner_of(function: Callable[..., Any], options: HandlerOptions) -> RunnerName:
+    if is_coroutine_function(function):
+        if options.runner != "auto":
+            raise ConfigError(
+                f"handler {options.name!r} ({place_of(function)}) is an async function and asks for "
+                f'runner="{options.runner}": async functions run on the loop; make it a plain function for '
+                f"threads or processes"
+            )
+        return "async"
+    return "process" if options.runner == "process" else "thread"
+
+
+def _wants_context(function: Callable[..., Any]) -> bool:
+    """Return whether the first parameter is annotated as headrace's Context, as a class or by its name.
+
+    Compared by name: the class lives a layer above, and annotations may be strings.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return False
+    if not parameters:
+        return False
+    annotation = parameters[0].annotation
+    if isinstance(annotation, str):
+        return annotation.strip("'\"").rpartition(".")[2] == "Context"
+    return getattr(annotation, "__module__", "") == "headrace.workers.context" and annotation.__name__ == "Context"

@@ -1,0 +1,65 @@
+"""Job ids: the queue and the stream entry that the job got first, such as `default:1795406593154-0`.
+
+A job delayed from the start has no entry yet; its id is `QUEUE:MS-dN`. Knowing the queue from the id, a lookup needs no
+index. This file makes and takes apart; it decides nothing.
+"""
+
+import re
+from typing import Final
+
+import msgspec
+
+from .errors import InvalidArguments
+
+#: No braces (they are the hash tag's), no colon (it ends the queue's name in an id), nothing that a shell or URL quotes.
+_QUEUE: Final = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
+_ENTRY: Final = re.compile(r"(\d{1,20})-(d?)(\d{1,20})")
+
+
+class JobId(msgspec.Struct, frozen=True):
+    """A job id taken apart.
+
+    Attributes:
+        queue: Name of the queue.
+        entry: The part behind the colon.
+        at_ms: When it was submitted, by the server's clock, in milliseconds since the epoch.
+        number: What tells it from others of the same millisecond.
+        delayed: Whether it was delayed from the start, so that `entry` is no stream entry.
+    """
+
+    queue: str
+    entry: str
+    at_ms: int
+    number: int
+    delayed: bool
+
+
+def parse(job_id: str) -> JobId | None:
+    """Take an id apart; None where it cannot be one."""
+    queue, colon, entry = job_id.partition(":")
+    match = _ENTRY.fullmatch(entry)
+    if not colon or match is None or not _QUEUE.fullmatch(queue):
+        return None
+    return JobId(queue, entry, int(match[1]), int(match[3]), match[2] == "d")
+
+
+def check_queue(name: str) -> str:
+    """Return the name when it can be a queue's.
+
+    Raises:
+        InvalidArguments: it cannot; the caller's fault.
+    """
+    if not isinstance(name, str) or not _QUEUE.fullmatch(name):
+        raise InvalidArguments(
+            f"{name!r} cannot be a queue's name: use 1 to 100 letters, digits, dots, dashes and underscores"
+        )
+    return name
+
+
+def numbered(queue: str, first_entry: str, count: int) -> list[str]:
+    """Return the ids of a batch that was numbered from `first_entry` on."""
+    at, _, number = first_entry.partition("-")
+    mark = "d" if number.startswith("d") else ""
+    start = int(number.removeprefix("d"))
+    head = f"{queue}:{at}-{mark}"
+    return [f"{head}{n}" for n in range(start, start + count)]

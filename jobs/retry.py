@@ -1,0 +1,84 @@
+"""When and how often a failed job runs again: the Retry record, and the arithmetic of its delays.
+
+Synchronous and without a clock or dice of its own: the caller hands in a random number. What is decided here is carried
+out by the completer; nobody else decides.
+"""
+
+from typing import Final
+
+import msgspec
+
+from .outcome import Failure
+
+#: The bases of a timeout where no exception object is at hand; TimeoutError is an OSError in Python.
+TIMEOUT_ANCESTORS: Final = ("builtins.TimeoutError", "builtins.OSError", "builtins.Exception")
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """How often a job is tried, and how long it waits in between.
+
+    The n-th wait is `delay * factor ** (n - 1)` seconds, at most `max_delay`, less a random share of up to `jitter` of it.
+
+    Attributes:
+        attempts: Tries in all, the first included; at least 1.
+        delay: Seconds before the second try.
+        factor: What each further wait is multiplied by; at least 1.
+        max_delay: The longest wait in seconds.
+        jitter: Share of a wait that chance may take off, 0 to 1, so that a herd spreads out.
+        on: Exception classes that are retried; empty for all. Timeouts match as TimeoutError.
+        but_not: Exception classes that are not, whatever `on` says.
+    """
+
+    attempts: int = 3
+    delay: float = 1.0
+    factor: float = 2.0
+    max_delay: float = 300.0
+    jitter: float = 0.5
+    on: tuple[type[BaseException], ...] = ()
+    but_not: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
+            raise ValueError(f"Retry(attempts={self.attempts!r}): give the number of tries in all, at least 1")
+        if self.delay < 0 or self.max_delay < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
+            raise ValueError("Retry: delay and max_delay are seconds >= 0, factor is >= 1, jitter is from 0 to 1")
+        for field in ("on", "but_not"):
+            if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in getattr(self, field)):
+                raise ValueError(f"Retry({field}=...): give a tuple of exception classes, such as (OSError,)")
+
+
+DEFAULT: Final = Retry()
+ONCE: Final = Retry(attempts=1)
+
+
+def from_option(value: "Retry | int | None") -> Retry:
+    """Return the Retry that an option means: itself, a number of tries in all, or None for one try.
+
+    Raises:
+        ValueError: neither of these.
+    """
+    if value is None:
+        return ONCE
+    if isinstance(value, Retry):
+        return value
+    return Retry(attempts=value)
+
+
+def matches(policy: Retry, failure: Failure, exception: BaseException | None) -> bool:
+    """Return whether the policy retries this failure, by its class where at hand, else by the names of its bases."""
+    if _is_any(policy.but_not, failure, exception):
+        return False
+    return not policy.on or _is_any(policy.on, failure, exception)
+
+
+def wait_s(policy: Retry, attempt: int, dice: float) -> float:
+    """Return the seconds between try number `attempt` and the next; `dice` is a random number from 0 to 1."""
+    # The exponent is cut so that a job with thousands of tries does not overflow a float.
+    full_s = min(policy.max_delay, policy.delay * policy.factor ** min(attempt - 1, 64))
+    return full_s * (1 - policy.jitter * dice)
+
+
+def _is_any(kinds: tuple[type[BaseException], ...], failure: Failure, exception: BaseException | None) -> bool:
+    if exception is not None:
+        return isinstance(exception, kinds)
+    return any(f"{kind.__module__}.{kind.__qualname__}" in failure.ancestors for kind in kinds)
