@@ -1,0 +1,1 @@
+"""Brokers: where jobs wait for a worker. One port, one adapter for each kind of server, and one in memory."""

@@ -1,0 +1,1 @@
+"""The loops of a running worker: each waits for one thing, and hands on what came in batches."""

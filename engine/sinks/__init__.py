@@ -1,0 +1,1 @@
+"""Sinks: where outcomes are written, in batches. Only the broker sink acknowledges."""
