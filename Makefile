@@ -1,0 +1,82 @@
+# The daily verbs. Each works alone on a fresh machine that has Python 3.11+, make and a package registry:
+# the environment is made on first use in .venv, from requirements.lock, and again when the lock changes.
+#
+#   make demo         the whole way of a job, on this machine, in a few seconds
+#   make test         the suite                        ARGS="tests/jobs -x" runs a part
+#   make check        lint and format, types, layers; also each by itself; make -k check shows all that fails
+#   make test-wheel   the suite against the built wheel, without the checkout    ARGS="jobs workers" runs a part
+#   make docs         the pages, strictly, into site/
+#   make bench        one script per question, in bench/
+#   make lock         pin anew what pyproject.toml asks for (needs uv)
+#   make clean        remove what the verbs built; .venv stays (rm -rf .venv starts over)
+#
+# PYTHON=/path/to/python3.12 make test   chooses the interpreter when .venv is made.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+STAMP := .venv/.installed
+UV ?= uv
+ARGS ?=
+
+.PHONY: help venv lock test test-wheel check lint types layers demo bench docs clean
+
+help:
+	@sed -n 's/^#  *make /make /p' Makefile
+
+venv: $(STAMP)
+
+# --no-build-isolation: the build uses the setuptools of the lock, so nothing unpinned is fetched.
+$(STAMP): requirements.lock pyproject.toml
+	@PYTHON='$(PYTHON)' sh .ci/venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock:
+	@command -v $(UV) >/dev/null || { echo "make lock: needs uv; install it (pip install uv) or name it with UV=/path/to/uv" >&2; exit 1; }
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+		--all-extras --group dev --no-emit-index-url --output-file requirements.lock
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q --durations=10 --durations-min=1 $(ARGS)
+
+# .venv-wheel holds only headrace as users get it. Its libraries are those of .venv, named in a .pth file: Python does not
+# read the .pth files of a folder that it found in one, so the editable link to the checkout is not followed.
+test-wheel: $(STAMP)
+	rm -rf .venv-wheel build
+	$(BIN)/python -m build --no-isolation --wheel --outdir .venv-wheel/dist . >/dev/null
+	$(BIN)/python -m venv --without-pip .venv-wheel
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> "$$(.venv-wheel/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/locked.pth"
+	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --ignore-installed .venv-wheel/dist/*.whl
+	cd tests && env -u PYTHONPATH ../.venv-wheel/bin/python -P packaging/assert_installed.py
+	cd tests && env -u PYTHONPATH ../.venv-wheel/bin/python -P -m pytest -q -p no:cacheprovider $(ARGS)
+
+check: lint types layers
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+layers: $(STAMP)
+	$(BIN)/lint-imports --no-logo
+
+demo: $(STAMP)
+	$(BIN)/headrace demo $(ARGS)
+
+bench: $(STAMP)
+	@for script in $(or $(ARGS),$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict --quiet --clean
+	@echo "docs: built into site/"
+
+clean:
+	rm -rf build dist site .venv-wheel src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find engine workers jobs config src tests bench docs examples -name __pycache__ -type d -prune -exec rm -rf {} +
