@@ -1,0 +1,49 @@
+"""Writes the pages that are made from code, so that code and page cannot disagree.
+
+`make docs` runs it; tests/tidy fails when a page on disk is not what it would write. A page is one row of PAGES.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from headrace.config.page import page as configuration_page
+from headrace.engine.observe.page import page as statistics_page
+from headrace.jobs import states
+
+FOLDER: Final = Path(__file__).parent
+NOTE: Final = "<!-- Made by docs/generate.py: change the code it shows, then run make docs. -->\n\n"
+
+
+def states_page() -> str:
+    """Return docs/states.md: the diagram, and a table of every move."""
+    rows = [
+        f"| {state} | {event} | {after} |" for state, moves in states.MOVES.items() for event, after in moves.items()
+    ]
+    table = "\n".join(["| state | what happens | state after it |", "|---|---|---|", *rows])
+    ended = ", ".join(state for state in states.State if state in states.ENDED)
+    return (
+        f"{NOTE}# The states of a job\n\nA result can be waited for until the job is {ended}.\n\n{table}\n\n"
+        f"As a diagram:\n\n```mermaid\n{states.diagram()}\n```\n"
+    )
+
+
+#: file in docs/ -> what makes its text.
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "configuration.md": configuration_page,
+    "states.md": states_page,
+    "statistics.md": statistics_page,
+}
+
+
+def main() -> None:
+    """Write every page that differs from what the code says now."""
+    for name, page in PAGES.items():
+        path, text = FOLDER / name, page()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"docs: wrote {path.name}")
+
+
+if __name__ == "__main__":
+    main()
