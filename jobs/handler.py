@@ -110,9 +110,9 @@ def options_from(
             name=name,
             aliases=tuple(aliases),
             queue=check_queue(queue),
-            timeout_s=None if timeout is None else units.duration_s(timeout),
+            timeout_s=None if timeout is None else units.parse_duration(timeout),
             retry=from_option(retry),
-            result_ttl_s=None if result_ttl is None else units.duration_s(result_ttl),
+            result_ttl_s=None if result_ttl is None else units.parse_duration(result_ttl),
             runner=runner,
         )
     except (ValueError, TypeError) as error:

@@ -16,10 +16,12 @@ class Work(Protocol):
     Attributes:
         timeout_s: Seconds it may run; 0 for no limit.
         label: The handler's name, for logs, statistics and the list of stuck work.
+        offered_at_s: Monotonic seconds when it was submitted, as near as the clocks of two machines allow.
     """
 
     timeout_s: float
     label: str
+    offered_at_s: float
 
     def start(self, slot: "Slot") -> Awaitable[Any]:
         """Return the awaitable that runs it. Called in the slot's own task; may raise as the handler may."""

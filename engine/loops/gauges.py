@@ -1,0 +1,60 @@
+"""Reads the gauges off a dispatcher: bounds, fillings, slots, sinks. One look, no state, never waits."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..observe.process import ProcessWatch
+from ..observe.report import Gauges, RunnerGauge, WorkerReport, report
+from ..observe.statistics import Backpressure, ProcessFigures, SinkFigures
+from ..sinks.port import Sink
+
+if TYPE_CHECKING:
+    from .dispatcher import Dispatcher
+
+
+def dispatcher_report(
+    dispatcher: "Dispatcher",
+    sinks: Sequence[Sink],
+    prefetch_max: int,
+    refused: int,
+    *,
+    fetch_paused_s: float = 0.0,
+    watch: ProcessWatch | None = None,
+) -> WorkerReport:
+    """Return a dispatcher's report.
+
+    Args:
+        dispatcher: Whose pools and outbox are read.
+        sinks: The sinks to show.
+        prefetch_max: The bound of what may wait for a slot.
+        refused: Submissions refused so far.
+        fetch_paused_s: Seconds for which fetching was held back.
+        watch: Figures of the process; left at zero without.
+    """
+    now_s = time.monotonic()
+    pools = {name: pool.statistics() for name, pool in dispatcher.pools.items()}
+    gauges = Gauges(
+        runners={
+            name: RunnerGauge(slots=pool.slots, busy=pool.busy, stuck=len(pool.stuck)) for name, pool in pools.items()
+        },
+        backpressure=Backpressure(
+            prefetched=sum(pool.ready for pool in pools.values()),
+            prefetch_max=prefetch_max,
+            settle_backlog=dispatcher.completer.pending,
+            settle_backlog_max=dispatcher.outbox.bound,
+            fetch_paused_s=fetch_paused_s,
+            refused=refused,
+            sinks={sink.name: _figures(sink) for sink in sinks},
+        ),
+        process=watch.figures(now_s) if watch is not None else ProcessFigures(),
+    )
+    return report(dispatcher.recorder, now_s, gauges)
+
+
+def _figures(sink: Sink) -> SinkFigures:
+    fields = msgspec.structs.asdict(sink.statistics())
+    fields.pop("name")
+    return SinkFigures(**fields)

@@ -1,0 +1,97 @@
+"""A slot: one place in a pool, and the record that the watchdog reads.
+
+A slot's fields are written by the slot's own loop (pool.py) while it works, and by whoever cancels it: always through
+`cancel`, which writes the reason before it cancels anything, so that nobody has to guess afterwards why a job stopped.
+"""
+
+import math
+
+import anyio
+
+from headrace.jobs.errors import JobCrashed, JobTimedOut
+from headrace.jobs.failures import failure_of
+from headrace.jobs.outcome import Failure, Outcome, Status
+from headrace.jobs.retry import TIMEOUT_ANCESTORS
+
+from .runner import RemoteFailure
+from .work import Work
+
+#: Why a slot was cancelled -> how the job's run ended.
+_STATUS = {
+    "timeout": Status.TIMED_OUT,
+    "cancel": Status.CANCELLED,
+    "drain": Status.INTERRUPTED,
+    "lost_lease": Status.INTERRUPTED,
+}
+#: A Context's deadline is wall-clock time, the watchdog's monotonic: how far the two may disagree.
+_CLOCKS_APART_S = 0.1
+
+
+class Slot:
+    """One place in a pool.
+
+    Attributes:
+        number: Its number in the pool.
+        work: What it runs; None while it is free.
+        started_at_s: Monotonic seconds when it took the work.
+        deadline_s: Monotonic seconds at which the work's time is up; infinity for no limit.
+        cancel_reason: "timeout", "cancel", "drain" or "lost_lease" once its work was told to stop.
+        stuck: Whether the work goes on although it was told to stop.
+        retired: Whether the slot ends after its present work.
+    """
+
+    __slots__ = ("cancel_reason", "deadline_s", "number", "retired", "scope", "started_at_s", "stuck", "work")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.work: Work | None = None
+        self.started_at_s = 0.0
+        self.deadline_s = math.inf
+        self.cancel_reason: str | None = None
+        self.stuck = False
+        self.retired = False
+        self.scope: anyio.CancelScope | None = None
+
+    def cancel(self, reason: str, *, stop: bool = True) -> None:
+        """Tell the work to stop; the first reason stands.
+
+        Args:
+            reason: One of the four.
+            stop: Whether to cancel the slot's scope, too; False where the runner could not stop the work by it.
+        """
+        if self.work is None:
+            return
+        if self.cancel_reason is None:
+            self.cancel_reason = reason
+        if stop and self.scope is not None:
+            self.scope.cancel()
+
+    def reason(self) -> str | None:
+        """Return the reason; handed to a Context as a callable."""
+        return self.cancel_reason
+
+
+def stopped(slot: Slot, work: Work, now_s: float, error: BaseException | None = None) -> Outcome:
+    """Return the outcome of work that was told to stop and did."""
+    reason = slot.cancel_reason or ("timeout" if isinstance(error, JobTimedOut) else "drain")
+    run_s = now_s - slot.started_at_s
+    if reason == "timeout":
+        message = f"still running after {run_s:.3f} s; its timeout is {work.timeout_s:g} s"
+        traceback = failure_of(error).traceback if error is not None else ""
+        failure = Failure("JobTimedOut", message, traceback, TIMEOUT_ANCESTORS)
+    else:
+        failure = Failure("JobCancelled", f"stopped: {reason}")
+    return Outcome(work, _STATUS[reason], None, failure, None, slot.started_at_s, run_s)
+
+
+def failed(slot: Slot, work: Work, error: BaseException, now_s: float) -> Outcome:
+    """Return the outcome of work that raised."""
+    run_s = now_s - slot.started_at_s
+    if slot.cancel_reason is not None:
+        return stopped(slot, work, now_s, error)
+    if isinstance(error, RemoteFailure):
+        return Outcome(work, Status.FAILED, None, error.failure, None, slot.started_at_s, run_s)
+    if isinstance(error, JobTimedOut) and now_s >= slot.deadline_s - _CLOCKS_APART_S:
+        return stopped(slot, work, now_s, error)  # the handler looked at its deadline before the watchdog did
+    status = Status.CRASHED if isinstance(error, JobCrashed) else Status.FAILED
+    return Outcome(work, status, None, failure_of(error), error, slot.started_at_s, run_s)
