@@ -1,0 +1,48 @@
+"""The bearer tokens of the HTTP API as the configuration holds them: a name, a SHA-256 and what the token may do.
+
+The token itself is never in the configuration, only its hash; no message of this module repeats a hash.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Scope = Literal["submit", "read", "admin"]
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One bearer token of the HTTP API.
+
+    Attributes:
+        name: What logs and `config show` call it.
+        sha256: SHA-256 of the token, 64 lower-case hexadecimal digits; `headrace token new` prints one.
+        scopes: What it may do.
+    """
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    scopes: Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1)]
+
+
+def parse_tokens(value: object) -> tuple[Token, ...]:
+    """Return the tokens of a list of tables, as TOML and code hold it, or of the same list written as JSON.
+
+    Raises:
+        ValueError: a token is not well formed, or two have one name; the message names the place, never a hash.
+    """
+    try:
+        if isinstance(value, str):
+            tokens = msgspec.json.decode(value, type=tuple[Token, ...])
+        else:
+            tokens = msgspec.convert(value, tuple[Token, ...])
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise ValueError(f"the tokens are not a list of {{name, sha256, scopes}}: {error}") from None
+    names = [token.name for token in tokens]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two tokens have the name {twice[0]!r}; each needs its own")
+    return tokens
+
+
+def format_tokens(tokens: tuple[Token, ...]) -> str:
+    """Return the tokens for people: names and scopes, no hashes."""
+    return ", ".join(f"{token.name} ({' '.join(token.scopes)})" for token in tokens) or "none"
