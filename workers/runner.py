@@ -8,11 +8,25 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from headrace.jobs.outcome import Failure
+
 if TYPE_CHECKING:
     from headrace.jobs.handler import HandlerPlan
 
 #: What a runner makes of a handler: called as the handler itself is called.
 Invocation = Callable[..., Awaitable[Any]]
+
+
+class RemoteFailure(Exception):
+    """A handler raised where its exception could not be handed over as an object.
+
+    Attributes:
+        failure: That exception as text.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
 
 
 class Runner(Protocol):
@@ -34,8 +48,8 @@ class Runner(Protocol):
     ) -> None: ...
 
     def bind(self, plan: "HandlerPlan") -> Invocation:
-        """Return the async callable for a handler: takes the Context first where `plan.wants_context`, then its arguments.
+        """Return the async callable for a handler: takes the Context first where the plan wants it, then its arguments.
 
         Raises:
-            ConfigError: this runner cannot run the handler, such as a local function in a process: the declaration's fault.
+            ConfigError: this runner cannot run the handler, as a process a local function: the declaration's fault.
         """

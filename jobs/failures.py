@@ -1,0 +1,92 @@
+"""Failures: exceptions turned into text that can cross processes and be kept with the job.
+
+One pure function. It never raises, whatever the exception's own methods do, and what it gives is bounded by
+ERROR_MESSAGE_MAX_CHARS and TRACEBACK_MAX_CHARS. The traceback begins at the handler: the frames above it are ours.
+"""
+
+import traceback
+from types import TracebackType
+from typing import Final
+
+from headrace.config.limits import ERROR_MESSAGE_MAX_CHARS, TRACEBACK_MAX_CHARS
+
+from .errors import FailJob, RetryJob
+from .outcome import Failure
+
+#: Innermost calls that are shown: past them the text would be cut anyway, and a deep recursion is slow to format.
+_FRAMES_MAX: Final = 200
+#: What stands before the cut, of all that is kept; the rest stands after it, where the last call and the message are.
+_HEAD_SHARE: Final = 0.5
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return the exception as a record of text.
+
+    An exception that carries a Failure already, in its attribute `failure`, gives that: it comes from another process.
+
+    Args:
+        error: What the handler raised; its traceback is read, and not kept.
+    """
+    carried = getattr(error, "failure", None)
+    if isinstance(carried, Failure):
+        return carried
+    kind = type(error)
+    retry_delay_s = None
+    if isinstance(error, RetryJob):
+        retry_delay_s = -1.0 if error.delay is None else float(error.delay)
+        message = ""
+    else:
+        message = message_of(error)
+    return Failure(
+        type=_cut(kind.__name__, ERROR_MESSAGE_MAX_CHARS),
+        message=message,
+        traceback=_traceback_of(error),
+        ancestors=tuple(qualified_name(c) for c in kind.__mro__ if c not in (BaseException, object)),
+        retry_delay_s=retry_delay_s,
+        final=isinstance(error, FailJob),
+    )
+
+
+def message_of(error: BaseException) -> str:
+    """Return str() of an exception, cut to the limit; says so where str() itself raises."""
+    try:
+        text = str(error)
+    except BaseException as second:  # noqa: BLE001 - the handler's class is broken, and its failure must still be told
+        text = f"<its __str__ raised {type(second).__name__}>"
+    return _cut(text, ERROR_MESSAGE_MAX_CHARS)
+
+
+def qualified_name(kind: type) -> str:
+    """Return "module.Name" of a class: the form of `Failure.ancestors`."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        formatted = traceback.TracebackException(
+            type(error), error, _after_own_frames(error.__traceback__), limit=-_FRAMES_MAX, compact=True
+        )
+        text = "".join(formatted.format())
+    except BaseException as second:  # noqa: BLE001 - as above: a broken __notes__, __cause__ or source file
+        text = f"{type(error).__name__}: <its traceback cannot be formatted: {type(second).__name__}>"
+    return _cut(text, TRACEBACK_MAX_CHARS)
+
+
+def _after_own_frames(trace: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the first frame that is not headrace's; the whole where there is none."""
+    rest = trace
+    while rest is not None and str(rest.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == "headrace":
+        rest = rest.tb_next
+    return trace if rest is None else rest
+
+
+def _cut(text: str, max_chars: int) -> str:
+    """Return valid Unicode of at most `max_chars`, the middle left out and the omission stated."""
+    if len(text) > max_chars:
+        mark = f"\n... {len(text) - max_chars} characters left out ...\n"
+        room = max_chars - len(mark)
+        head = int(room * _HEAD_SHARE)
+        text = text[:head] + mark + text[len(text) - (room - head) :]
+    if not text.isascii():  # lone surrogates, as in odd file names, could not be encoded
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")[:max_chars]
+    return text
