@@ -287,14 +287,14 @@ async def test_files_close_in_a_stack_and_leave_no_open_descriptor(tmp_path: Pat
     assert [b"a\n", b"b\n", b"c\n"] == [(tmp_path / name).read_bytes() for name in "abc"]
 
 
-async def test_a_moved_file_is_not_filled_up_with_zeros_after_a_fault(tmp_path: Path) -> None:
-    """When somebody empties the file and an fsync fails, the file opened anew holds records and no zeros."""
-    path = tmp_path / "log"
-    left = [0]
+async def test_an_emptied_file_is_not_filled_up_with_zeros_after_a_fault(tmp_path: Path) -> None:
+    """When somebody empties the file and then an fsync fails, the file opened anew holds only records, and no zeros."""
+    path, left = tmp_path / "log", [0]
     async with BufferedFile(path, FileSettings(fsync_interval_s=60.0), opener=losing(left)) as file:
-        await file.write([b"0"])
+        await file.write([b"0123456789"])
         await file.flush()
         path.write_bytes(b"")
         left[0] = 1
         await file.write([b"1"])
-    assert b"1\n" == path.read_bytes()
+    # At least once: whether the disk kept the first "1" cannot be known in a file that somebody else changed.
+    assert {b"1"} == set(path.read_bytes().splitlines())
