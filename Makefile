@@ -46,6 +46,7 @@ test: $(STAMP)
 test-wheel: $(STAMP)
 	rm -rf .venv-wheel build
 	$(BIN)/python -m build --no-isolation --wheel --outdir .venv-wheel/dist . >/dev/null
+	rm -rf build
 	$(BIN)/python -m venv --without-pip .venv-wheel
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
 		> "$$(.venv-wheel/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/locked.pth"
