@@ -75,7 +75,8 @@ def _traceback_of(error: BaseException) -> str:
 def _after_own_frames(trace: TracebackType | None) -> TracebackType | None:
     """Return the traceback from the first frame that is not headrace's; the whole where there is none."""
     rest = trace
-    while rest is not None and str(rest.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == "headrace":
+    # By the package, since a child's own module is named __main__ there.
+    while rest is not None and str(rest.tb_frame.f_globals.get("__package__")).partition(".")[0] == "headrace":
         rest = rest.tb_next
     return trace if rest is None else rest
 
