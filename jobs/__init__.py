@@ -1,1 +1,1 @@
-"""Jobs as data, and every decision about them: synchronous, without I/O, given the time and the chance by the caller."""
+"""Jobs as data, and every decision about them: synchronous, without I/O; the time and the chance are arguments."""
