@@ -1,0 +1,266 @@
+"""The broker of `memory://` and `memory://NAME`: the whole port inside this process, for tests and trials.
+
+Brokers of one NAME share their jobs as long as the process lives; without a name they are the broker's own. Every verb
+returns at once: `fetch` never waits, `listen` tells when to fetch again. Safe from any thread. Nothing outlives the
+process. The state and its lock are in memory_state.py; `faults` makes verbs fail on purpose, for tests.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from headrace.config import limits
+from headrace.jobs import codec
+from headrace.jobs.disposition import Disposition, Kind
+from headrace.jobs.errors import BrokerUnavailable, QueueFull
+
+from .memory_access import Access, Fault
+from .memory_state import Job, Member, MemoryQueue, MemoryState, state_of
+from .memory_views import MemoryViews
+from .port import Bound, Lease, Registration, Source, Submission
+
+__all__ = ["Fault", "MemoryBroker"]
+
+#: How long a resent batch is recognised: callers give up resending long before.
+_TOKEN_TTL_MS: Final = 600_000
+#: Jobs of a queue that one `promote` moves at most, as many as a submission adds.
+_PROMOTE_COUNT: Final = limits.SUBMIT_BATCH_COUNT
+
+
+def wall_ms() -> int:
+    """Return the wall clock in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class MemoryBroker(MemoryViews):
+    """Broker and BrokerViews in this process's memory.
+
+    Args:
+        url: memory:// or memory://NAME.
+        now_ms: Returns milliseconds since the epoch; virtual time in tests.
+
+    Attributes:
+        faults: Failures to come, in order; see Fault.
+    """
+
+    waits = False
+
+    def __init__(self, url: str = "memory://", *, now_ms: Callable[[], int] = wall_ms) -> None:
+        super().__init__(Access(state_of(url), now_ms))
+        self.url = url
+        self.faults = self._access.faults
+        self._registration: Registration | None = None
+        self._member = ""
+        self._lost: list[Lease] = []
+        self._listeners: list[Callable[[], None]] = []
+
+    def publish(self, queue: str, jobs: Sequence[Submission], token: str, bound: Bound) -> list[str]:
+        """Add a batch, all or none, and return the ids in order; see Broker."""
+        token_key = f"{queue}:{token}"
+        with self._access.verb("publish") as (state, now_ms):
+            known = state.tokens.get(token_key, now_ms)
+            if known is not None:
+                return list(known)
+            there = state.queue(queue)
+            _refuse_if_full(there, len(jobs), bound)
+            job_ids = [_add(there, job, now_ms) for job in jobs]
+            if token:
+                state.tokens.put(token_key, job_ids, now_ms + _TOKEN_TTL_MS)
+            state.jobs_came = True
+        return list(job_ids)
+
+    def register(self, registration: Registration) -> None:
+        """Enter this worker as a reader; called again, it starts a new epoch and what the old one holds is orphaned."""
+        with self._access.verb("register") as (state, now_ms):
+            state.members.pop(self._member, None)
+            state.epoch_count += 1
+            self._registration = registration
+            self._member = f"{registration.worker}:{state.epoch_count}"
+            lease_ms = round(registration.lease_s * 1000)
+            state.members[self._member] = Member(registration.queues, lease_ms, now_ms + lease_ms)
+
+    def renew(self) -> bool:
+        """Keep the registration; False when it was revoked meanwhile."""
+        with self._access.verb("renew") as (state, now_ms):
+            member = state.members.get(self._member)
+            if member is None:
+                return False
+            state.members[self._member] = msgspec.structs.replace(member, until_ms=now_ms + member.lease_ms)
+        return True
+
+    def unregister(self) -> None:
+        """Leave; jobs that are still held are orphaned, for others to recover."""
+        with self._access.verb("unregister") as (state, _):
+            state.members.pop(self._member, None)
+
+    def fetch(self, rooms: Mapping[str, int], wait_s: float) -> list[Lease]:  # noqa: ARG002 - the port has it
+        """Return what is there, up to `rooms[queue]` jobs of each queue; never waits, whatever `wait_s` says."""
+        return self._lease("fetch", rooms, _waiting)
+
+    def interrupt(self) -> None:
+        """Do nothing: no `fetch` waits."""
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake`, in the thread of whoever brings jobs, until this broker is closed; it never raises."""
+        with self._access.verb("listen") as (state, _):
+            state.listeners.append(wake)
+            self._listeners.append(wake)
+
+    def recover(self, rooms: Mapping[str, int]) -> list[Lease]:
+        """Take over what dead workers left and what was given back; first what a lost reply kept from this worker."""
+        return self._lease("recover", rooms, _orphaned)
+
+    def settle(self, dispositions: Sequence[Disposition]) -> int:
+        """Carry out what was decided; return how many were refused as no longer ours."""
+        refused_count = 0
+        returned: list[tuple[MemoryQueue, Job]] = []
+        with self._access.verb("settle") as (state, now_ms):
+            for disposition in dispositions:
+                lease: Lease = disposition.lease
+                queue = state.queues.get(lease.source.queue)
+                job = queue.held.get(lease.entry) if queue else None
+                if lease.source.member not in state.members or (job and job.source is not lease.source):
+                    refused_count += 1
+                elif queue is not None and job is not None:  # else it was settled before: this is a resend
+                    if disposition.kind is Kind.RETURN:
+                        returned.append((queue, job))
+                    else:
+                        _settle(state, queue, job, disposition, now_ms)
+            for queue, job in reversed(returned):  # each goes to the head, so the last must go first
+                if job.entry in queue.held:
+                    queue.put_back(job)
+            state.jobs_came = bool(returned)
+        return refused_count
+
+    def promote(self, queues: Sequence[str]) -> float | None:
+        """Move jobs that are due to their queues; return seconds until the next is, None for none."""
+        with self._access.verb("promote") as (state, now_ms):
+            there = [state.queues[name] for name in queues if name in state.queues]
+            state.jobs_came = sum(queue.promote(now_ms, _PROMOTE_COUNT) for queue in there) > 0
+            due_ms = [due for queue in there if (due := queue.next_due_ms()) is not None]
+        return max(0, min(due_ms) - now_ms) / 1000 if due_ms else None
+
+    def close(self) -> None:
+        """Stop waking the listeners of this broker; its registration and jobs stay. Safe to call twice."""
+        with self._access.verb("close") as (state, _):
+            for wake in self._listeners:
+                state.listeners.remove(wake)
+            self._listeners.clear()
+
+    def add_raw(self, queue: str, fields: Mapping[bytes, bytes]) -> str:
+        """Append an entry of any fields and return its id, as a plain XADD does; for tests of what others may send."""
+        body, problem = _read_fields(fields)
+        with self._access.verb("add_raw") as (state, now_ms):
+            job_id = state.queue(queue).add(body, now_ms, problem)
+            state.jobs_came = True
+        return job_id
+
+    def _lease(self, verb: str, rooms: Mapping[str, int], choose: "_Choice") -> list[Lease]:
+        """Lease the jobs of each queue that `choose` names, as many as there is room for."""
+        if self._registration is None:
+            raise RuntimeError(f"{verb} was called before register; register this worker first")
+        leases: list[Lease] = []
+        try:
+            with self._access.verb(verb) as (state, now_ms):
+                if self._member not in state.members:
+                    return leases
+                if verb == "recover":
+                    self._revoke_expired(state, now_ms)
+                    leases += self._found_again(state, rooms)
+                for name, room in rooms.items():
+                    taken_count = sum(lease.source.queue == name for lease in leases)
+                    free_count = min(room - taken_count, limits.FETCH_BATCH_MAX_COUNT - len(leases))
+                    queue = state.queues.get(name)
+                    if queue is not None and free_count > 0 and (jobs := choose(state, queue, free_count)):
+                        source = Source(name, self._member)
+                        leases += [queue.take(job, source) for job in jobs]
+        except BrokerUnavailable:
+            self._lost += leases
+            raise
+        return leases
+
+    def _revoke_expired(self, state: MemoryState, now_ms: int) -> None:
+        """Revoke what ran out; not this worker's own registration, since it is plainly alive."""
+        for name in [name for name, member in state.members.items() if member.is_over(now_ms)]:
+            if name != self._member:
+                del state.members[name]
+
+    def _found_again(self, state: MemoryState, rooms: Mapping[str, int]) -> list[Lease]:
+        """Return the leases that a lost reply kept from this worker, as they were then."""
+        found: list[Lease] = []
+        kept: list[Lease] = []
+        for lease in self._lost:
+            name = lease.source.queue
+            job = state.queues[name].held.get(lease.entry)
+            if job is None or job.source is not lease.source or job.source.member != self._member:
+                continue  # another worker has it by now, or recovers it as an orphan
+            has_room = sum(other.source.queue == name for other in found) < rooms.get(name, 0)
+            (found if has_room else kept).append(lease)
+        self._lost = kept
+        return found
+
+
+_Choice = Callable[[MemoryState, MemoryQueue, int], list[Job]]
+
+
+def _waiting(_: MemoryState, queue: MemoryQueue, count: int) -> list[Job]:
+    """Return the first jobs that wait."""
+    return [job for job, _ in zip(queue.waiting.values(), range(count), strict=False)]
+
+
+def _orphaned(state: MemoryState, queue: MemoryQueue, count: int) -> list[Job]:
+    """Return jobs held by registrations that are gone, then jobs that were given back."""
+    orphans = [job for job in queue.held.values() if job.source and job.source.member not in state.members]
+    for job in queue.waiting.values():
+        if not job.returned or len(orphans) >= count:  # what was given back is at the head
+            break
+        orphans.append(job)
+    return orphans[:count]
+
+
+def _add(queue: MemoryQueue, job: Submission, now_ms: int) -> str:
+    due_at_ms = job.due_at_ms or now_ms + job.delay_ms
+    return queue.add_later(job.body, due_at_ms, now_ms) if due_at_ms > now_ms else queue.add(job.body, now_ms)
+
+
+def _refuse_if_full(queue: MemoryQueue, count: int, bound: Bound) -> None:
+    depth = len(queue.waiting) + len(queue.later)
+    if bound.length and depth + count > bound.length:
+        raise QueueFull(
+            f"queue {queue.name!r} is full: {depth} jobs are queued or delayed, and {count} more would pass its bound "
+            f"of {bound.length}; workers are slower than producers: submit again later, add workers, or raise "
+            f"max_queue_length",
+            queue=queue.name,
+            depth=depth,
+            bound=bound.length,
+        )
+
+
+def _settle(state: MemoryState, queue: MemoryQueue, job: Job, disposition: Disposition, now_ms: int) -> None:
+    if disposition.kind is Kind.RETRY:
+        queue.retry(job, disposition.body, now_ms + disposition.delay_ms)
+        return
+    queue.end(job)
+    if disposition.record and disposition.ttl_ms > 0:
+        state.results.put(job.id, disposition.record, now_ms + disposition.ttl_ms)
+    if disposition.kind is Kind.DEAD:
+        queue.bury(job.id, disposition.letter, now_ms)
+
+
+def _read_fields(fields: Mapping[bytes, bytes]) -> tuple[bytes, str | None]:
+    """Return an entry's body and what is wrong with it: an envelope in the field `m`, or plain fields."""
+    if fields.keys() == {b"m"}:
+        return fields[b"m"], None  # a worker finds out when it reads the envelope
+    try:
+        return codec.envelope_from_fields(fields), None
+    except codec.Malformed as error:
+        return msgspec.msgpack.encode(dict(fields)), str(error)
+
+
+if TYPE_CHECKING:
+    from .port import Broker
+    from .views import BrokerViews
+
+    _fills_both_ports: tuple[type[Broker], type[BrokerViews]] = (MemoryBroker, MemoryBroker)

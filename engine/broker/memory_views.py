@@ -1,0 +1,194 @@
+"""The views of the memory broker: lookups, depths, pages of jobs and dead letters, and the operator's verbs.
+
+Reads what memory_state.py holds under its lock and hands out frozen records. Changes nothing but dead letters and
+the reports of the fleet. Owns no state.
+"""
+
+import heapq
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from headrace.jobs import codec, ids
+from headrace.jobs.codec import ResultRecord
+from headrace.jobs.disposition import DeadLetter, unpack_letter
+from headrace.jobs.states import State
+
+from .memory_access import Access
+from .memory_state import Job, MemoryQueue, MemoryState
+from .views import JobView, QueueView
+
+
+class MemoryViews:
+    """BrokerViews on a MemoryState."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def lookup(self, job_ids: Sequence[str]) -> list[JobView | None]:
+        """Return what is known of each job; None for ids that never were."""
+        with self._access.verb("lookup") as (state, now_ms):
+            return [_find(state, job_id, now_ms) for job_id in job_ids]
+
+    def records(self, job_ids: Sequence[str]) -> list[ResultRecord | None]:
+        """Return the result records that are there."""
+        with self._access.verb("records") as (state, now_ms):
+            found = [state.results.get(job_id, now_ms) for job_id in job_ids]
+        return [None if record is None else codec.unpack_record(record) for record in found]
+
+    def queue_names(self) -> list[str]:
+        """Return the queues that ever had a job, sorted."""
+        with self._access.verb("queue_names") as (state, _):
+            return sorted(name for name, queue in state.queues.items() if queue.was_used)
+
+    def queues(self, names: Sequence[str]) -> list[QueueView]:
+        """Return depths of the named queues."""
+        with self._access.verb("queues") as (state, now_ms):
+            return [_depths(state, name, now_ms) for name in names]
+
+    def jobs(self, queue: str, state: State | None, cursor: str, limit: int) -> tuple[list[JobView], str]:
+        """Return a page of jobs that have not ended, oldest first, and the cursor of the next; "" when there is none.
+
+        Args:
+            queue: Name of the queue.
+            state: Only jobs in it; None for all.
+            cursor: Where the page before ended; "" for the first.
+            limit: The most that a page holds, at least 1.
+        """
+        after = _age_key(cursor) if cursor else (0, False, -1)
+        with self._access.verb("jobs") as (memory, _):
+            there = memory.queues.get(queue)
+            fitting = ((_age_key(job.id), job) for job in _jobs_in(there, state)) if there else ()
+            page = heapq.nsmallest(limit + 1, (pair for pair in fitting if pair[0] > after), key=lambda pair: pair[0])
+            views = [_live(queue, job) for _, job in page[:limit]]
+        return views, views[-1].id if len(page) > limit else ""
+
+    def dead(self, queue: str, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
+        """Return a page of dead letters, newest first, and the cursor of the next; "" when there is none."""
+        with self._access.verb("dead") as (state, now_ms):
+            there = state.queues.get(queue)
+            page: list[tuple[int, bytes]] = []
+            before = int(cursor) if cursor else float("inf")
+            for _, (number, letter) in there.dead.items(now_ms) if there else ():
+                if number < before:
+                    page.append((number, letter))
+                if len(page) > limit:
+                    break
+        return [unpack_letter(letter) for _, letter in page[:limit]], str(page[limit - 1][0]) if page[limit:] else ""
+
+    def dead_letter(self, job_id: str) -> DeadLetter | None:
+        """Return one dead letter, or None."""
+        with self._access.verb("dead_letter") as (state, now_ms):
+            there = _queue_of(state, job_id)
+            found = there.dead.get(job_id, now_ms) if there else None
+        return unpack_letter(found[1]) if found else None
+
+    def dead_retry(self, job_ids: Sequence[str]) -> int:
+        """Queue dead jobs again under their ids, with all their attempts; return how many were there."""
+        count = 0
+        with self._access.verb("dead_retry") as (state, now_ms):
+            for job_id in job_ids:
+                there = _queue_of(state, job_id)
+                found = there.dead.pop(job_id, now_ms) if there else None
+                if there and found:
+                    state.results.pop(job_id, now_ms)
+                    there.append_again(job_id, _as_new(unpack_letter(found[1]).body), now_ms)
+                    count += 1
+            state.jobs_came = count > 0
+        return count
+
+    def dead_drop(self, job_ids: Sequence[str]) -> int:
+        """Forget dead letters; return how many were there."""
+        with self._access.verb("dead_drop") as (state, now_ms):
+            pairs = [(_queue_of(state, job_id), job_id) for job_id in job_ids]
+            return sum(there.dead.pop(job_id, now_ms) is not None for there, job_id in pairs if there)
+
+    def fleet_put(self, worker: str, report: bytes, ttl_s: float) -> None:
+        """Publish what a worker says of itself, for `ttl_s` seconds; empty bytes take it back."""
+        with self._access.verb("fleet_put") as (state, now_ms):
+            if report:
+                state.fleet.put(worker, report, now_ms + round(ttl_s * 1000))
+            else:
+                state.fleet.pop(worker, now_ms)
+
+    def fleet(self) -> dict[str, bytes]:
+        """Return what the workers that are there say of themselves."""
+        with self._access.verb("fleet") as (state, now_ms):
+            return dict(sorted(state.fleet.items(now_ms)))
+
+
+def _queue_of(state: MemoryState, job_id: str) -> MemoryQueue | None:
+    return state.queues.get(job_id.partition(":")[0])
+
+
+def _find(state: MemoryState, job_id: str, now_ms: int) -> JobView | None:
+    parsed = ids.parse(job_id)
+    queue = state.queues.get(parsed.queue) if parsed else None
+    if parsed is None or queue is None:
+        return None
+    if job := queue.jobs.get(job_id):
+        return _live(queue.name, job)
+    if packed := state.results.get(job_id, now_ms):
+        record = codec.unpack_record(packed)
+        return JobView(id=job_id, queue=queue.name, state=State(record.status), record=record)
+    if queue.dead.get(job_id, now_ms):
+        return JobView(id=job_id, queue=queue.name, state=State.DEAD)
+    return JobView(id=job_id, queue=queue.name, state=None) if queue.existed(parsed) else None
+
+
+def _live(queue: str, job: Job) -> JobView:
+    return JobView(
+        id=job.id,
+        queue=queue,
+        state=job.state,
+        body=job.body,
+        due_at_ms=job.due_at_ms,
+        deliveries=job.deliveries if job.source else 0,
+        worker=job.source.member if job.source else "",
+    )
+
+
+def _depths(state: MemoryState, name: str, now_ms: int) -> QueueView:
+    workers = sum(name in member.queues for member in state.members.values())
+    queue = state.queues.get(name)
+    if queue is None:
+        return QueueView(name=name, workers=workers)
+    queue.dead.purge(now_ms)
+    oldest = next(iter(queue.waiting), None)
+    return QueueView(
+        name=name,
+        delayed=len(queue.later),
+        queued=len(queue.waiting),
+        running=len(queue.held),
+        dead=len(queue.dead),
+        oldest_age_s=max(0, now_ms - int(oldest.partition(b"-")[0])) / 1000 if oldest else 0.0,
+        workers=workers,
+    )
+
+
+def _jobs_in(queue: MemoryQueue, state: State | None) -> Iterable[Job]:
+    """Return the queue's jobs in that state, looking only where they can be."""
+    if state is None:
+        return queue.jobs.values()
+    if state is State.QUEUED:
+        return queue.waiting.values()
+    if state is State.RUNNING:
+        return queue.held.values()
+    return (job for job in queue.later.values() if job.state is state)
+
+
+def _age_key(job_id: str) -> tuple[int, bool, int]:
+    """Return what sorts the jobs of a queue by when they were submitted."""
+    parsed = ids.parse(job_id)
+    return (parsed.at_ms, parsed.delayed, parsed.number) if parsed else (0, False, -1)
+
+
+def _as_new(body: bytes) -> bytes:
+    """Return the job with its counters set back; bytes that are no job stay as they are and fail again."""
+    try:
+        envelope = codec.unpack_envelope(body)
+    except codec.Malformed:
+        return body
+    if envelope.options is None:
+        return body
+    return codec.repack(envelope, msgspec.structs.replace(envelope.options, attempt=1, deliveries=0, interruptions=0))
