@@ -1,0 +1,173 @@
+"""What every broker promises of delayed jobs, registrations, and what dead workers leave.
+
+Runs with each adapter of conftest.py.
+"""
+
+import msgspec
+from making import FREE, HOUR_MS, QUEUE, Advance, Join, body, done, fetch, number_of, states, submit, take
+from places import FullBroker, eventually
+
+from headrace.engine.broker.port import Registration, Submission
+from headrace.jobs.disposition import Disposition, Kind
+from headrace.jobs.states import State
+
+# Delayed jobs --------------------------------------------------------------------------------------------------------
+
+
+def test_a_delayed_job_waits_until_it_is_due(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """A delayed job is not delivered before promote finds it due; it keeps the id that it got."""
+    worker = join("w1")
+    job_ids = submit(broker, 1, delay_ms=60)
+    assert [State.DELAYED] == states(broker, job_ids)
+    assert [] == fetch(worker)
+    advance(0.1)
+    assert broker.promote([QUEUE]) is None
+    (lease,) = fetch(worker)
+    assert (job_ids[0], job_ids[0], body(0)) == (lease.job_id, lease.moved_id, lease.body)
+    assert 0 == worker.settle([done(lease, 1)])
+    assert [State.SUCCEEDED] == states(broker, job_ids)
+
+
+def test_a_job_can_be_due_at_a_time(broker: FullBroker) -> None:
+    """A due time in milliseconds since the epoch is kept to the millisecond."""
+    (now,) = submit(broker, 1)
+    due_at_ms = int(now.partition(":")[2].partition("-")[0]) + HOUR_MS
+    job_ids = broker.publish(QUEUE, [Submission(body(), due_at_ms=due_at_ms)], "due", FREE)
+    assert [(State.DELAYED, due_at_ms)] == [(view.state, view.due_at_ms) for view in broker.lookup(job_ids) if view]
+
+
+def test_promote_says_when_the_next_is_due(broker: FullBroker) -> None:
+    """Promote returns the seconds until the next job of these queues is due, and None when there is none."""
+    assert broker.promote([QUEUE, "mail"]) is None
+    submit(broker, 1, delay_ms=HOUR_MS)
+    submit(broker, 1, "mail", delay_ms=60_000)
+    assert 0.0 < (broker.promote([QUEUE, "mail"]) or 0.0) <= 60.0
+    assert 3_000.0 < (broker.promote([QUEUE]) or 0.0) <= 3_600.0
+
+
+def test_due_jobs_come_in_the_order_of_their_times(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """Jobs that are promoted together are queued by due time."""
+    worker = join("w1")
+    jobs = [Submission(body(delay_ms), delay_ms) for delay_ms in (30, 10, 20)]
+    broker.publish(QUEUE, jobs, "due", FREE)
+    advance(0.1)
+    broker.promote([QUEUE])
+    assert [10, 20, 30] == [number_of(lease.body) for lease in fetch(worker)]
+
+
+def test_promote_is_bounded(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """One call moves a bounded number, says 0 while more are due, and further calls move them all."""
+    worker = join("w1")
+    batches = [submit(broker, 500, delay_ms=1, token=f"batch-{number}") for number in range(3)]
+    advance(0.05)
+    assert 0.0 == broker.promote([QUEUE])
+    assert 0 < broker.queues([QUEUE])[0].queued < 1_500
+    eventually(lambda: broker.promote([QUEUE]) is None)
+    leases = [lease for _ in range(3) for lease in fetch(worker, 500)]
+    assert {job_id for batch in batches for job_id in batch} == {lease.job_id for lease in leases}
+    assert 1_500 == len(leases)
+
+
+# Registrations -------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_epoch_fences_the_old_one(broker: FullBroker, join: Join) -> None:
+    """A worker that registered anew settles nothing that it fetched before; the jobs are there to be recovered."""
+    first, second, job_ids = join("w1"), join("w2"), submit(broker, 2)
+    old = fetch(first)
+    first.register(Registration("w1", (QUEUE,), 30.0))
+    assert 2 == first.settle([done(old[0]), Disposition(old[1], Kind.RETURN)])
+    assert [None, None] == broker.records(job_ids)
+    recovered = take(second)
+    assert sorted(job_ids) == sorted(lease.job_id for lease in recovered)
+    assert [1, 1] == [lease.starts for lease in recovered]
+    assert 0 == second.settle([done(lease) for lease in recovered])
+    assert [State.SUCCEEDED] * 2 == states(broker, job_ids)
+
+
+def test_a_batch_of_two_epochs_is_judged_by_each(broker: FullBroker, join: Join) -> None:
+    """Of a batch with leases of an old and of the present epoch only the old ones are refused."""
+    worker, job_ids = join("w1"), submit(broker, 2)
+    (old,) = fetch(worker, 1)
+    worker.register(Registration("w1", (QUEUE,), 30.0))
+    (new,) = fetch(worker, 1)
+    assert 1 == worker.settle([done(old), done(new)])
+    assert State.SUCCEEDED == states(broker, [new.job_id])[0]
+    assert State.SUCCEEDED != states(broker, [job_ids[0]])[0]
+
+
+def test_an_expired_lease_is_recovered(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """What a worker held goes to another once its lease is over; it then neither renews nor settles."""
+    lost, other, job_ids = join("w1", lease_s=0.1), join("w2"), submit(broker, 1)
+    (lease,) = fetch(lost)
+    advance(0.2)
+    (recovered,) = eventually(lambda: other.recover({QUEUE: 10}))
+    assert (job_ids[0], 1) == (recovered.job_id, recovered.starts)
+    assert lost.renew() is False
+    assert 1 == lost.settle([done(lease, "lost")])
+    assert 0 == other.settle([done(recovered, "kept")])
+    (found,) = broker.records(job_ids)
+    assert found is not None
+    assert "kept" == msgspec.msgpack.decode(found.value)
+
+
+def test_a_living_worker_keeps_its_jobs(broker: FullBroker, join: Join) -> None:
+    """Nothing is recovered from a registration that stands."""
+    first, second = join("w1"), join("w2")
+    submit(broker, 1)
+    (lease,) = fetch(first)
+    assert [] == second.recover({QUEUE: 10})
+    assert first.renew() is True
+    assert 0 == first.settle([done(lease)])
+
+
+def test_an_expired_registration_renews_until_it_is_swept(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """A worker that comes late keeps its jobs, as long as nobody took them."""
+    worker = join("w1", lease_s=0.1)
+    submit(broker, 1)
+    (lease,) = fetch(worker)
+    advance(0.2)
+    assert worker.renew() is True
+    assert 0 == worker.settle([done(lease)])
+
+
+def test_recover_respects_the_room(broker: FullBroker, join: Join) -> None:
+    """Recover takes no more than there is room for; the rest stays for others."""
+    first, second, third = join("w1"), join("w2"), join("w3")
+    submit(broker, 5)
+    fetch(first)
+    first.unregister()
+    two = eventually(lambda: second.recover({QUEUE: 2}))
+    rest = eventually(lambda: third.recover({QUEUE: 10}))
+    assert (2, 3) == (len(two), len(rest))
+    assert 5 == len({lease.job_id for lease in [*two, *rest]})
+
+
+def test_each_crash_counts_a_start(broker: FullBroker, join: Join) -> None:
+    """A job that goes from dead worker to dead worker carries the count of its deliveries."""
+    submit(broker, 1)
+    for starts in range(4):
+        worker = join(f"w{starts}")
+        (lease,) = take(worker)
+        assert starts == lease.starts
+        worker.unregister()
+
+
+def test_a_worker_that_left_settles_nothing(broker: FullBroker, join: Join) -> None:
+    """After unregister everything is refused, and renew says that the registration is gone."""
+    worker = join("w1")
+    submit(broker, 1)
+    (lease,) = fetch(worker)
+    worker.unregister()
+    assert worker.renew() is False
+    assert 1 == worker.settle([done(lease)])
+
+
+def test_workers_are_counted(broker: FullBroker, join: Join) -> None:
+    """A queue's view counts the registrations that read it."""
+    first = join("w1", (QUEUE, "mail"))
+    join("w2")
+    submit(broker, 1)
+    assert [2, 1] == [view.workers for view in broker.queues([QUEUE, "mail"])]
+    first.unregister()
+    assert [1, 0] == [view.workers for view in broker.queues([QUEUE, "mail"])]
