@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Self
 
 import anyio
-import structlog
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from headrace.config.errors import ConfigError
+from headrace.config.logs import logger
 
 from .framing import Framing, JsonLines
 from .media import Medium, Opener
@@ -33,7 +33,7 @@ RETRY_LAST_S = 1.0
 #: A full disk fails many times a second; one line in this time is enough to be seen.
 LOG_EVERY_S = 5.0
 
-_log = structlog.get_logger(__name__)
+_log = logger("headrace.files")
 
 
 class BufferedFile:

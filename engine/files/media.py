@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
-import structlog
+
+from headrace.config.logs import logger
 
 from .framing import Framing
 from .opening import AppendFile
@@ -20,7 +21,7 @@ from .settings import FileSettings, Fsync
 #: Opens a path; `open_file`, or a test's own.
 Opener = Callable[[Path], Awaitable[AppendFile]]
 
-_log = structlog.get_logger(__name__)
+_log = logger("headrace.files")
 
 
 class Medium:

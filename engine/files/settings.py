@@ -1,4 +1,7 @@
-"""Settings and counters of a buffered file: two frozen records, each field's unit in its name."""
+"""Settings and counters of a buffered file: two frozen records, each field with its unit in its name.
+
+They are set by the sink or the spool that owns the file; wrong ones raise ConfigError when made.
+"""
 
 from enum import StrEnum
 
