@@ -112,10 +112,10 @@ def test_an_expired_lease_is_recovered(broker: FullBroker, join: Join, advance: 
 
 
 def test_a_living_worker_keeps_its_jobs(broker: FullBroker, join: Join) -> None:
-    """Nothing is recovered from a registration that stands."""
+    """Nothing is recovered from a registration that stands, nor what merely waits."""
     first, second = join("w1"), join("w2")
-    submit(broker, 1)
-    (lease,) = fetch(first)
+    submit(broker, 2)
+    (lease,) = fetch(first, 1)
     assert [] == second.recover({QUEUE: 10})
     assert first.renew() is True
     assert 0 == first.settle([done(lease)])
