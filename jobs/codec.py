@@ -4,13 +4,14 @@ Pure functions on bytes. An envelope is decoded with its arguments left packed; 
 What cannot be read raises Malformed with the reason, and the caller keeps the raw bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from .arguments import EMPTY_ARRAY, EMPTY_MAP
+from .errors import InvalidArguments
 from .outcome import Failure
 
 VERSION: Final = 1
@@ -101,6 +102,7 @@ class ResultRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 _encode = msgspec.msgpack.Encoder().encode
 _envelope = msgspec.msgpack.Decoder(Envelope).decode
+_plain = msgspec.msgpack.Decoder().decode
 _record = msgspec.msgpack.Decoder(ResultRecord).decode
 NIL: Final = msgspec.Raw(_NIL)
 
@@ -120,6 +122,20 @@ def pack_envelope(
 def pack_options(options: EnvelopeOptions | None) -> bytes:
     """Return the last part of an envelope."""
     return _NIL if options is None else _encode(options)
+
+
+def pack_foreign(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: EnvelopeOptions | None = None
+) -> bytes:
+    """Return an envelope for a handler whose code is not here; its arguments are checked where it runs.
+
+    Raises:
+        InvalidArguments: they are no plain data.
+    """
+    try:
+        return pack_envelope(name, _encode(list(args)), _encode(dict(kwargs)), options)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidArguments(f"{name}(): the arguments cannot be packed: {error}; send plain data") from None
 
 
 def repack(envelope: Envelope, options: EnvelopeOptions) -> bytes:
@@ -162,6 +178,11 @@ def envelope_from_fields(fields: Mapping[bytes, bytes]) -> bytes:
         return pack_envelope(name, _encode(args), _encode(kwargs), None if options == NO_OPTIONS else options)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as error:
         raise Malformed(f"plain fields: {error}") from None
+
+
+def plain_value(value: msgspec.Raw | bytes) -> Any:
+    """Return a packed value as plain data, for showing; raises what msgspec raises."""
+    return _plain(value)
 
 
 def pack_record(record: ResultRecord) -> bytes:

@@ -15,6 +15,8 @@ from .outcome import Failure, Outcome, Status
 from .retry import Retry, matches, wait_s
 from .states import State
 
+_encode = msgspec.msgpack.Encoder().encode
+
 #: Waits between starts of a job that keeps killing its process: short, since no attempt is used up, but never a hot loop.
 CRASH_RETRY: Final = Retry(delay=0.1, factor=2.0, max_delay=5.0, jitter=0.0)
 
@@ -134,6 +136,8 @@ def decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Dispositi
         return Disposition(ended.lease, Kind.RETURN)
     if status is Status.CANCELLED:
         return _end(ended, rules, State.CANCELLED, now_ms)
+    if status is Status.EXPIRED:
+        return _end(ended, rules, State.EXPIRED, now_ms)
     if status is Status.CRASHED:
         starts = ended.starts + options.deliveries + 1
         if starts >= rules.max_deliveries:
@@ -151,6 +155,26 @@ def decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Dispositi
         delay_s = asked_s if asked_s is not None and asked_s >= 0 else wait_s(policy, options.attempt, dice)
         return _again(ended, msgspec.structs.replace(options, attempt=options.attempt + 1), delay_s)
     return _bury(ended, rules, "timed_out" if status is Status.TIMED_OUT else "failed", now_ms)
+
+
+def succeed_plainly(
+    lease: Any, name: str, value: Any, ttl_ms: int, rules: Rules, run_s: float, starts: int, now_ms: int
+) -> Disposition | None:
+    """Return what `decide` would for a first try that succeeded and whose submission said nothing special.
+
+    The common case of a busy worker, without the records in between; None when the value needs a closer look.
+    """
+    if not ttl_ms:
+        return Disposition(lease, Kind.DONE)
+    try:
+        record = _encode(
+            (codec.VERSION, "succeeded", value, None, name, 1, starts + 1, now_ms - int(run_s * 1000), now_ms, None)
+        )
+    except Exception:  # whatever an object's own hooks may raise; `succeed` packs again and tells what it was
+        return None
+    if len(record) > rules.max_result_bytes:
+        return None
+    return Disposition(lease, Kind.DONE, record, ttl_ms)
 
 
 def succeed(ended: Ended, rules: Rules, *, now_ms: int) -> Disposition:

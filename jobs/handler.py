@@ -15,6 +15,7 @@ import msgspec
 from headrace.config import limits, units
 
 from .arguments import Arguments
+from .codec import head_of
 from .errors import ConfigError
 from .ids import check_queue
 from .retry import DEFAULT, Retry, from_option
@@ -58,10 +59,11 @@ class HandlerPlan:
         where: "module:qualname", by which a child process finds it.
         place: "file:line" of the definition, for error messages.
         arguments: Checks, packs and unpacks its arguments.
+        head: The first bytes of every envelope of its jobs.
         runner: The kind of runner that runs it.
     """
 
-    __slots__ = ("arguments", "function", "name", "options", "place", "runner", "wants_context", "where")
+    __slots__ = ("arguments", "function", "head", "name", "options", "place", "runner", "wants_context", "where")
 
     def __init__(self, function: Callable[..., Any], options: HandlerOptions) -> None:
         self.function = function
@@ -71,6 +73,7 @@ class HandlerPlan:
         self.where = f"{function.__module__}:{function.__qualname__}"
         self.runner = _runner_of(function, options)
         self.wants_context = _wants_context(function)
+        self.head = head_of(self.name)
         self.arguments = Arguments(function, name=self.name, skip_first=self.wants_context)
 
     @property

@@ -18,6 +18,8 @@ class Status(StrEnum):
     TIMED_OUT = "timed_out"  #: stopped at its deadline
     CRASHED = "crashed"  #: the process that ran it died
     CANCELLED = "cancelled"  #: a user cancelled it
+    EXPIRED = "expired"  #: its `expires` had passed before it could start
+    UNREADABLE = "unreadable"  #: no handler can be run for it: malformed, or of an unknown name
     INTERRUPTED = "interrupted"  #: shutdown stopped it or never let it start; goes back, uses up no attempt
 
 

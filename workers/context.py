@@ -7,12 +7,15 @@ handler owns `_cancel_reason`'s source and nothing here writes to any server.
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
+from headrace.config.logs import logger
 from headrace.jobs.errors import JobCancelled, JobTimedOut
+
+if TYPE_CHECKING:
+    from structlog.stdlib import BoundLogger
 
 
 class JobInfo(msgspec.Struct, frozen=True, array_like=True):
@@ -56,7 +59,7 @@ class Context:
     def __init__(self, info: JobInfo, *, state: Any = None, cancel_reason: Callable[[], str | None] = _never) -> None:
         self._info = info
         self._cancel_reason = cancel_reason
-        self._log: structlog.typing.FilteringBoundLogger | None = None
+        self._log: "BoundLogger | None" = None
         self.id = info.id
         self.name = info.name
         self.queue = info.queue
@@ -81,10 +84,10 @@ class Context:
         return (self.id, self.deliveries)
 
     @property
-    def log(self) -> "structlog.typing.FilteringBoundLogger":
+    def log(self) -> "BoundLogger":
         """A structlog logger that has the job's id, name and attempt bound."""
         if self._log is None:
-            self._log = structlog.get_logger("headrace.job").bind(job_id=self.id, job=self.name, attempt=self.attempt)
+            self._log = logger("headrace.job").bind(job_id=self.id, job=self.name, attempt=self.attempt)
         return self._log
 
     def check_cancelled(self) -> None:

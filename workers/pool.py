@@ -18,8 +18,8 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 import msgspec
-import structlog
 
+from headrace.config.logs import logger
 from headrace.jobs.outcome import Outcome, Status
 
 from .outbox import Outbox
@@ -33,7 +33,7 @@ WATCH_S = 0.01
 #: Work that goes on this long after it was told to stop is listed as stuck.
 STUCK_AFTER_S = 1.0
 
-log = structlog.get_logger("headrace.pool")
+log = logger("headrace.pool")
 
 
 class PoolStatistics(msgspec.Struct, frozen=True, kw_only=True):

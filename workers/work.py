@@ -11,17 +11,19 @@ if TYPE_CHECKING:
 
 
 class Work(Protocol):
-    """One piece of work for one slot.
+    """One piece of work for one slot."""
 
-    Attributes:
-        timeout_s: Seconds it may run; 0 for no limit.
-        label: The handler's name, for logs, statistics and the list of stuck work.
-        offered_at_s: Monotonic seconds when it was submitted, as near as the clocks of two machines allow.
-    """
+    @property
+    def timeout_s(self) -> float:
+        """Seconds it may run; 0 for no limit."""
 
-    timeout_s: float
-    label: str
-    offered_at_s: float
+    @property
+    def label(self) -> str:
+        """The handler's name, for logs, statistics and the list of stuck work."""
+
+    @property
+    def offered_at_s(self) -> float:
+        """Monotonic seconds when it was submitted, as near as the clocks of two machines allow."""
 
     def start(self, slot: "Slot") -> Awaitable[Any]:
         """Return the awaitable that runs it. Called in the slot's own task; may raise as the handler may."""

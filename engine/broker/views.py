@@ -13,6 +13,8 @@ from headrace.jobs.codec import ResultRecord
 from headrace.jobs.disposition import DeadLetter
 from headrace.jobs.states import State
 
+from .port import Broker
+
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a job.
@@ -95,3 +97,7 @@ class BrokerViews(Protocol):
 
     def fleet(self) -> dict[str, bytes]:
         """Return what the workers that are there say of themselves."""
+
+
+class OpenBroker(Broker, BrokerViews, Protocol):
+    """A broker with both of its ports, as `open_broker` returns it."""

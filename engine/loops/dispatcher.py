@@ -90,7 +90,9 @@ class Dispatcher:
         self.recorder = Recorder(time.monotonic())
         self.pools: dict[str, Pool] = {}
         self._runners: dict[str, Runner] = {}
-        self.completer = Completer(self.outbox, self._sinks, is_idle=self._is_idle, on_batch=self._on_batch)
+        self.completer = Completer(
+            self.outbox, self._sinks, is_idle=self._is_idle, on_batch=lambda batch: self.on_batch(batch)
+        )
         self._bound: dict[Any, tuple[Pool, Invocation, str]] = {}
         self._waiting: deque[anyio.Event] = deque()
         self._stack: AsyncExitStack | None = None
@@ -98,7 +100,9 @@ class Dispatcher:
         self._closed = False
         self._number = 0
         self._refused = 0
+        #: What a worker puts its own functions into; here they serve `submit` and its tickets.
         self.on_room: Callable[[], None] = self._let_in
+        self.on_batch: Callable[[Sequence[Outcome]], None] = self._fill
         self.add_runner(CoroutineRunner(), slots)
         self.add_runner(ThreadRunner(thread_slots), thread_slots)
 
@@ -261,7 +265,7 @@ class Dispatcher:
     def _is_idle(self) -> bool:
         return all(pool.is_quiet for pool in self.pools.values())
 
-    def _on_batch(self, batch: Sequence[Outcome]) -> None:
+    def _fill(self, batch: Sequence[Outcome]) -> None:
         waits_s = [outcome.started_at_s - outcome.work.offered_at_s for outcome in batch]
         self.recorder.record_batch(time.monotonic(), batch, waits_s)
         for outcome in batch:

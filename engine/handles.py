@@ -1,0 +1,102 @@
+"""JobHandle: a producer's hold on a submitted job. Knows an id and whom to ask; holds no state of the job itself."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from headrace.config import units
+from headrace.jobs.codec import ResultRecord
+from headrace.jobs.results import Decode, missing, plain, unwrap
+
+from .broker.views import BrokerViews, JobView
+from .results import Results, wait_blocking
+
+R = TypeVar("R")
+Span = float | int | str | timedelta
+
+
+class JobHandle(Generic[R]):
+    """A submitted job.
+
+    Attributes:
+        id: The job's id.
+    """
+
+    __slots__ = ("_decode", "_results", "id")
+
+    def __init__(self, job_id: str, results: Results, decode: Decode = plain) -> None:
+        self.id = job_id
+        self._results = results
+        self._decode = decode
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobHandle) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    async def status(self) -> str:
+        """Return where the job is: one of headrace's states.
+
+        Raises:
+            JobNotFound: there is no such job.
+            ResultUnavailable: it ended, and its record is gone.
+            BrokerUnavailable: the server is away.
+        """
+        return state_of(self.id, await self._results.view(self.id))
+
+    async def result(self, timeout: Span | None = None) -> R:
+        """Return what the handler returned, in the type that it promises.
+
+        Args:
+            timeout: Seconds (or a timedelta, or "30s") to wait; None waits as long as it takes.
+
+        Raises:
+            JobFailed: it failed for good, or a subclass: JobTimedOut, JobCancelled, JobExpired, JobCrashed.
+            WaitTimeout: only the wait ended; the job goes on.
+            JobNotFound: there is no such job.
+            ResultUnavailable: it ended, but its value or its record was not kept.
+        """
+        timeout_s = None if timeout is None else units.parse_duration(timeout)
+        value: R = unwrap(self.id, await self._results.record(self.id, timeout_s), self._decode)
+        return value
+
+
+class SyncJobHandle(Generic[R]):
+    """A submitted job, for code without an event loop; may be used from any thread.
+
+    Attributes:
+        id: The job's id.
+    """
+
+    __slots__ = ("_decode", "_views", "id")
+
+    def __init__(self, job_id: str, views: Callable[[], BrokerViews], decode: Decode = plain) -> None:
+        self.id = job_id
+        self._views = views
+        self._decode = decode
+
+    def __repr__(self) -> str:
+        return f"<SyncJobHandle {self.id}>"
+
+    def status(self) -> str:
+        """Return where the job is; raises what `JobHandle.status` does."""
+        return state_of(self.id, self._views().lookup([self.id])[0])
+
+    def result(self, timeout: Span | None = None) -> R:
+        """Return what the handler returned; raises what `JobHandle.result` does. Blocks this thread."""
+        timeout_s = None if timeout is None else units.parse_duration(timeout)
+        record: ResultRecord = wait_blocking(self._views(), self.id, timeout_s)
+        value: R = unwrap(self.id, record, self._decode)
+        return value
+
+
+def state_of(job_id: str, view: JobView | None) -> str:
+    """Return a view's state as a word; raises JobNotFound or ResultUnavailable where there is none."""
+    if view is None or view.state is None:
+        raise missing(job_id, existed=view is not None)
+    return view.state.value
+

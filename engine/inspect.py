@@ -1,0 +1,247 @@
+"""Read-only views for people: statistics, jobs, queues, workers, dead letters, handlers. The one source of the command
+line, the API and the dashboard. Blocking functions over a broker's second port; callers with a loop hop to a thread.
+"""
+
+import base64
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from headrace.jobs import codec, ids
+from headrace.jobs.codec import Malformed
+from headrace.jobs.disposition import DeadLetter
+from headrace.jobs.errors import JobNotFound, UnknownHandler
+from headrace.jobs.results import missing
+from headrace.jobs.states import State
+
+from .broker.views import BrokerViews, JobView, QueueView
+from .loops.worker import Worker
+from .observe.fleet import FleetRecord, HandlerCard
+from .observe.merging import merge
+from .observe.statistics import QueueFigures, Statistics
+from .observe.summary import summarize
+
+T = TypeVar("T")
+
+
+def own_statistics(worker: Worker) -> Statistics:
+    """Return the statistics of one worker in this process; never waits."""
+    return summarize(worker.report(), _figures(worker.queue_views))
+
+
+def statistics(views: BrokerViews) -> Statistics:
+    """Return the statistics of all workers together, and of every queue."""
+    queues = views.queues(views.queue_names())
+    return summarize(merge([record.report for record in workers(views)]), _figures(queues))
+
+
+def workers(views: BrokerViews) -> list[FleetRecord]:
+    """Return what the workers that are there say of themselves, by id; those of other versions that cannot be read are
+    left out."""
+    records = (FleetRecord.from_bytes(data) for data in views.fleet().values())
+    return sorted((record for record in records if record is not None), key=lambda record: record.worker)
+
+
+def handlers(views: BrokerViews) -> dict[str, HandlerCard]:
+    """Return the handlers that workers publish, by name and alias."""
+    cards: dict[str, HandlerCard] = {}
+    for record in workers(views):
+        for name, card in record.handlers.items():
+            cards.update(dict.fromkeys((name, *card.aliases), card))
+    return cards
+
+
+def check_known(views: BrokerViews, name: str) -> HandlerCard | None:
+    """Return the card of a handler; None when no worker is there to know.
+
+    Raises:
+        UnknownHandler: workers are there, and none knows it; lists what they know.
+    """
+    known = handlers(views)
+    if known and name not in known:
+        raise UnknownHandler(
+            f"no running worker has a handler called {name!r}; they have: {', '.join(sorted(known))}. "
+            f"Check the name, or submit with --allow-unknown if its worker comes later"
+        )
+    return known.get(name)
+
+
+def queues(views: BrokerViews) -> list[QueueView]:
+    """Return the depths of every queue that ever had a job, by name."""
+    return views.queues(views.queue_names())
+
+
+def job(views: BrokerViews, job_id: str, *, with_result: bool = False) -> dict[str, Any]:
+    """Return a job's record: {id, name, queue, status, attempts, deliveries, submitted_at_ms, due_at_ms, started_at_ms,
+    ended_at_ms, worker}; with `with_result` also `result` or `error` once it has ended.
+
+    Raises:
+        JobNotFound: there is no such job.
+        ResultUnavailable: it ended, and its record is gone.
+    """
+    view = views.lookup([job_id])[0]
+    if view is None or view.state is None:
+        raise missing(job_id, existed=view is not None)
+    return job_record(view, with_result=with_result)
+
+
+def job_record(view: JobView, *, with_result: bool = False) -> dict[str, Any]:
+    """Return what `job` does of a view that is at hand."""
+    parsed = ids.parse(view.id)
+    shown: dict[str, Any] = {
+        "id": view.id,
+        "name": "",
+        "queue": view.queue,
+        "status": view.state.value if view.state is not None else None,
+        "attempts": 0,
+        "deliveries": view.deliveries,
+        "submitted_at_ms": parsed.at_ms if parsed is not None else None,
+        "due_at_ms": view.due_at_ms or None,
+        "started_at_ms": None,
+        "ended_at_ms": None,
+        "worker": view.worker or None,
+    }
+    if view.record is not None:
+        record = view.record
+        shown |= {
+            "name": record.name,
+            "attempts": record.attempt,
+            "deliveries": record.deliveries,
+            "started_at_ms": record.started_at_ms or None,
+            "ended_at_ms": record.ended_at_ms,
+        }
+        if with_result:
+            shown |= outcome_fields(view)
+    elif view.body:
+        shown |= _body_fields(view)
+    return shown
+
+
+def outcome_fields(view: JobView) -> dict[str, Any]:
+    """Return {"result": value} or {"error": {type, message, traceback, reason}} of a view with a record, else {}."""
+    record = view.record
+    if record is None:
+        return {}
+    if record.status == State.SUCCEEDED and record.note is None:
+        return {"result": codec.plain_value(record.value)}
+    failure = record.failure
+    return {
+        "error": {
+            "type": failure.type if failure is not None else record.status,
+            "message": failure.message if failure is not None else record.note or "",
+            "traceback": failure.traceback if failure is not None else "",
+            "reason": record.note,
+        }
+    }
+
+
+def dead_item(letter: DeadLetter) -> dict[str, Any]:
+    """Return a dead letter as people see it: {id, queue, name, reason, error, traceback, attempts, deliveries,
+    died_at_ms, args, kwargs, raw_base64}; args and kwargs are null where the entry cannot be read."""
+    args: Any = None
+    kwargs: Any = None
+    try:
+        envelope = codec.unpack_envelope(letter.body)
+        args, kwargs = codec.plain_value(envelope.args), codec.plain_value(envelope.kwargs)
+    except (Malformed, msgspec.DecodeError, ValueError):
+        args = kwargs = None
+    return {
+        "id": letter.id,
+        "queue": letter.queue,
+        "name": letter.name,
+        "reason": letter.reason,
+        "error": letter.error,
+        "traceback": letter.traceback,
+        "attempts": letter.attempts,
+        "deliveries": letter.deliveries,
+        "died_at_ms": letter.died_at_ms,
+        "args": args,
+        "kwargs": kwargs,
+        "raw_base64": base64.b64encode(letter.body).decode(),
+    }
+
+
+def dead_letter(views: BrokerViews, job_id: str) -> DeadLetter:
+    """Return one dead letter.
+
+    Raises:
+        JobNotFound: there is none of this id.
+    """
+    letter = views.dead_letter(job_id)
+    if letter is None:
+        raise JobNotFound(
+            f"there is no dead letter {job_id!r}: it was retried or dropped, has expired, or the job is elsewhere "
+            f"(`headrace jobs show {job_id}`)"
+        )
+    return letter
+
+
+def dead(views: BrokerViews, queue: str | None, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
+    """Return a page of dead letters, newest first in each queue, and the cursor of the next page; "" at the end."""
+    return _paged(views, queue, cursor, limit, views.dead)
+
+
+def jobs(
+    views: BrokerViews, queue: str | None, state: State | None, cursor: str, limit: int
+) -> tuple[list[JobView], str]:
+    """Return a page of jobs that have not ended, queue by queue, and the cursor of the next page; "" at the end."""
+    return _paged(
+        views, queue, cursor, limit, lambda name, inner, count: views.jobs(name, state, inner, count)
+    )
+
+
+def time_of(at_ms: int) -> str:
+    """Return milliseconds since the epoch as RFC 3339 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _paged(
+    views: BrokerViews, queue: str | None, cursor: str, limit: int, turn: Callable[[str, str, int], tuple[list[T], str]]
+) -> tuple[list[T], str]:
+    """Page through queues one after the other; a cursor is "queue|cursor inside the queue"."""
+    names = [queue] if queue is not None else views.queue_names()
+    at, _, inner = cursor.partition("|")
+    found: list[T] = []
+    for position, name in enumerate(names):
+        if at and name < at:
+            continue
+        start = inner if name == at else ""
+        while len(found) < limit:
+            page, start = turn(name, start, limit - len(found))
+            found += page
+            if not start:
+                break
+        if len(found) >= limit:
+            if start:
+                return found, f"{name}|{start}"
+            return found, f"{names[position + 1]}|" if position + 1 < len(names) else ""
+    return found, ""
+
+
+def _body_fields(view: JobView) -> dict[str, Any]:
+    try:
+        envelope = codec.unpack_envelope(view.body)
+    except Malformed:
+        return {"name": "(malformed)"}
+    options = envelope.options or codec.NO_OPTIONS
+    running = view.state is State.RUNNING
+    return {
+        "name": envelope.name,
+        "attempts": options.attempt if running else options.attempt - 1,
+        "deliveries": options.deliveries + view.deliveries,
+    }
+
+
+def _figures(views: Sequence[QueueView]) -> dict[str, QueueFigures]:
+    return {
+        view.name: QueueFigures(
+            delayed=view.delayed,
+            queued=view.queued,
+            running=view.running,
+            dead=view.dead,
+            oldest_age_s=view.oldest_age_s if view.queued else None,
+        )
+        for view in views
+    }

@@ -1,0 +1,36 @@
+"""Signals: SIGTERM and SIGINT ask for an end in order, a second one for an end at once."""
+
+import signal
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.abc
+
+from headrace.config.logs import logger
+
+from .loops.stop import Stop
+
+log = logger("headrace.lifecycle")
+
+
+async def stop_on_signals(
+    stop: Stop, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Turn signals into calls of `stop` until cancelled; in the main thread only."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            urgent = stop.requested
+            log.info("signal", name=signal.Signals(number).name, then="stop at once" if urgent else "drain")
+            stop.quiet()
+
+
+async def stop_when_empty(stop: Stop, is_empty: Callable[[], Awaitable[bool]], every_s: float = 0.05) -> None:
+    """Ask for an end once `is_empty` says so twice in a row, since a job may be between two places when it looks."""
+    seen = 0
+    while not stop.requested:
+        seen = seen + 1 if await is_empty() else 0
+        if seen >= 2:  # noqa: PLR2004 - twice in a row
+            stop.quiet()
+            return
+        await anyio.sleep(every_s)

@@ -1,0 +1,92 @@
+"""The assigner: turns a batch of leases into assignments for the pools, in one pass. Policy only, no I/O.
+
+What no handler here can run goes to the outbox at once: malformed entries and expired jobs to their end; jobs of unknown
+handlers round again, with pauses that grow with their age, until `unknown_handler_grace` is over, since in a rolling
+deploy another worker may know them.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from headrace.jobs import ids
+from headrace.jobs.codec import Envelope, Malformed, unpack_envelope
+from headrace.jobs.outcome import Outcome, Status
+
+from ..broker.port import Lease
+from .assignment import Assignment, BoundHandler, Unread
+
+#: Pauses of a job whose handler is unknown here: its age, within these bounds.
+UNKNOWN_FIRST_S, UNKNOWN_LONGEST_S = 1.0, 60.0
+
+
+class Assigner:
+    """Turns leases into assignments.
+
+    Args:
+        handlers: The worker's handlers by name and alias.
+        unknown_handler_grace_s: Seconds for which a job of an unknown handler goes round.
+        put: Takes the outcomes of what cannot be run.
+    """
+
+    def __init__(
+        self, handlers: dict[str, BoundHandler], unknown_handler_grace_s: float, put: Callable[[Outcome], None]
+    ) -> None:
+        self._handlers = handlers
+        self._grace_s = unknown_handler_grace_s
+        self._put = put
+
+    def assign(self, leases: Sequence[Lease]) -> dict[str, list[Assignment]]:
+        """Return the assignments by pool, in the order of the leases."""
+        now_s = time.time()
+        # Adding this to a wall-clock second gives its monotonic second.
+        skew_s = time.monotonic() - now_s
+        now_ms = int(now_s * 1000)
+        batches: dict[str, list[Assignment]] = {}
+        get = self._handlers.get
+        for lease in leases:
+            if lease.problem is not None:
+                self._bury(lease, "", lease.problem)
+                continue
+            try:
+                envelope = unpack_envelope(lease.body)
+            except Malformed as error:
+                self._bury(lease, "", str(error))
+                continue
+            bound = get(envelope.name)
+            if bound is None:
+                self._unknown(lease, envelope.name, now_ms)
+                continue
+            options = envelope.options
+            timeout_s = bound.timeout_s
+            if options is not None:
+                if options.timeout_s is not None:
+                    timeout_s = options.timeout_s
+                if options.expires_at_ms is not None and options.expires_at_ms <= now_ms:
+                    self._expire(lease, envelope, bound)
+                    continue
+            offered_at_s = int(lease.entry.partition(b"-")[0]) / 1000 + skew_s
+            assignment = Assignment(lease, envelope, bound, envelope.name, timeout_s, offered_at_s)
+            batch = batches.get(bound.pool)
+            if batch is None:
+                batches[bound.pool] = [assignment]
+            else:
+                batch.append(assignment)
+        return batches
+
+    def _bury(self, lease: Lease, name: str, error: str, reason: str = "malformed") -> None:
+        self._put(Outcome(Unread(lease, name, reason, error), Status.UNREADABLE))
+
+    def _expire(self, lease: Lease, envelope: Envelope, bound: BoundHandler) -> None:
+        self._put(Outcome(Assignment(lease, envelope, bound, envelope.name, 0.0, 0.0), Status.EXPIRED))
+
+    def _unknown(self, lease: Lease, name: str, now_ms: int) -> None:
+        known = ", ".join(sorted(self._handlers)) or "none"
+        error = f"no handler is called {name!r}; this worker has: {known}"
+        parsed = ids.parse(lease.job_id)
+        age_s = (now_ms - parsed.at_ms) / 1000 if parsed is not None else self._grace_s
+        if age_s >= self._grace_s:
+            self._bury(lease, name, error, "unknown_handler")
+            return
+        pause_s = min(UNKNOWN_LONGEST_S, max(UNKNOWN_FIRST_S, age_s))
+        unread = Unread(lease, name, "unknown_handler", error, delay_ms=round(pause_s * 1000))
+        self._put(Outcome(unread, Status.UNREADABLE))

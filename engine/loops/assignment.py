@@ -1,0 +1,189 @@
+"""Assignments: a lease, the handler that runs it, and the arguments, still packed until a slot starts it.
+
+Frozen; made a batch at a time by the fetcher. What cannot be run becomes an Unread instead, which goes straight to the
+outbox: failure paths have one exit, the completer.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from headrace.jobs import codec
+from headrace.jobs.codec import Envelope
+from headrace.jobs.errors import InvalidArguments
+from headrace.jobs.handler import HandlerPlan
+from headrace.jobs.outcome import Failure
+from headrace.jobs.retry import Retry
+from headrace.workers.context import Context, JobInfo
+from headrace.workers.runner import Invocation, RemoteFailure
+from headrace.workers.slot import Slot
+
+from ..broker.port import Lease
+
+#: A middleware: called with the job's Context and what runs the rest; returns what the job returns.
+Middleware = Callable[[Context, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+
+
+class BoundHandler:
+    """A handler bound to the runner of one worker; looked up once for each job.
+
+    Attributes:
+        plan: The handler.
+        pool: Name of the pool that runs it.
+        timeout_s: Seconds a try may run unless the job says otherwise.
+        ttl_ms: How long its records are kept unless the job says otherwise.
+    """
+
+    __slots__ = ("_get_state", "_invocation", "_middleware", "_plainly", "_unpack", "plan", "pool", "timeout_s", "ttl_ms")
+
+    def __init__(
+        self,
+        plan: HandlerPlan,
+        invocation: Invocation,
+        *,
+        timeout_s: float,
+        ttl_ms: int,
+        middleware: tuple[Middleware, ...] = (),
+        get_state: Callable[[], Any] = lambda: None,
+    ) -> None:
+        self.plan = plan
+        self.pool = plan.runner
+        self.timeout_s = timeout_s
+        self.ttl_ms = ttl_ms
+        self._invocation = invocation
+        self._unpack = plan.arguments.unpack
+        self._middleware = middleware
+        self._get_state = get_state
+        self._plainly = not middleware and not plan.wants_context
+
+    def start(self, assignment: "Assignment", slot: Slot) -> Awaitable[Any]:
+        """Return the awaitable that runs a job: its arguments are unpacked here, in the slot."""
+        envelope = assignment.envelope
+        try:
+            args, kwargs = self._unpack(envelope.args, envelope.kwargs)
+        except InvalidArguments as error:
+            raise RemoteFailure(Failure("InvalidArguments", str(error), final=True)) from None
+        if self._plainly:
+            return self._invocation(*args, **kwargs)
+        context = Context(assignment.info(), state=self._get_state(), cancel_reason=slot.reason)
+        if self.plan.wants_context:
+            args = (context, *args)
+        if not self._middleware:
+            return self._invocation(*args, **kwargs)
+        return self._through(context, args, kwargs)
+
+    def _through(self, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
+        def innermost() -> Awaitable[Any]:
+            return self._invocation(*args, **kwargs)
+
+        call: Callable[[], Awaitable[Any]] = innermost
+        for middleware in reversed(self._middleware):
+            call = _wrapped(middleware, context, call)
+        return call()
+
+
+def _wrapped(
+    middleware: Middleware, context: Context, call_next: Callable[[], Awaitable[Any]]
+) -> Callable[[], Awaitable[Any]]:
+    return lambda: middleware(context, call_next)
+
+
+class Assignment(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """One leased job, ready for a slot.
+
+    Attributes:
+        lease: The lease.
+        envelope: The job, its arguments packed.
+        bound: Its handler.
+        label: The handler's name.
+        timeout_s: Seconds this try may run; 0 for no limit.
+        offered_at_s: Monotonic seconds when it was queued, by the server's clock.
+    """
+
+    lease: Lease
+    envelope: Envelope
+    bound: BoundHandler
+    label: str
+    timeout_s: float
+    offered_at_s: float
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self.lease.job_id
+
+    @property
+    def queue(self) -> str:
+        """The queue that it came from."""
+        return self.lease.source.queue
+
+    @property
+    def attempt(self) -> int:
+        """Which try this is, from 1."""
+        options = self.envelope.options
+        return 1 if options is None else options.attempt
+
+    @property
+    def ttl_ms(self) -> int:
+        """How long the handler's records are kept."""
+        return self.bound.ttl_ms
+
+    @property
+    def result_ttl_s(self) -> float | None:
+        """The handler's own record time; None for the setting."""
+        return self.bound.plan.options.result_ttl_s
+
+    @property
+    def retry(self) -> Retry:
+        """The handler's Retry."""
+        return self.bound.plan.options.retry
+
+    def start(self, slot: Slot) -> Awaitable[Any]:
+        """Run it; called by the slot that took it."""
+        return self.bound.start(self, slot)
+
+    def info(self) -> JobInfo:
+        """Return what the handler's Context shows."""
+        options = self.envelope.options or codec.NO_OPTIONS
+        return JobInfo(
+            self.lease.job_id,
+            self.bound.plan.name,
+            self.lease.source.queue,
+            options.attempt,
+            self.lease.starts + options.deliveries + 1,
+            time.time() + self.timeout_s if self.timeout_s else None,
+        )
+
+
+class Unread(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """A lease that no handler can be run for.
+
+    Attributes:
+        lease: The lease.
+        label: The handler's name as far as it could be read.
+        reason: "malformed" or "unknown_handler".
+        error: What is wrong, in words.
+        delay_ms: Send it round again after this long instead of giving up on it; 0 gives up.
+    """
+
+    lease: Lease
+    label: str
+    reason: str
+    error: str
+    delay_ms: int = 0
+    timeout_s: float = 0.0
+    offered_at_s: float = 0.0
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self.lease.job_id
+
+    @property
+    def queue(self) -> str:
+        """The queue that it came from."""
+        return self.lease.source.queue
+
+

@@ -1,0 +1,174 @@
+"""The fetcher: asks the broker for as many jobs as there is room for, never more, and hands them to the pools.
+
+It promises that a queue whose handlers' pool is full is left alone while the others go on, and that a full outbox, through
+full pools, ends the fetching. It owns nothing but its own counters.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import anyio
+
+from headrace.config import limits
+from headrace.config.logs import logger
+from headrace.jobs.errors import BrokerUnavailable
+from headrace.workers.pool import Pool
+from headrace.workers.prefetch import Prefetch
+
+from ..broker.courier import Courier
+from ..broker.port import Broker, Lease
+
+log = logger("headrace.fetch")
+
+#: How long a fetch waits at the server while there is nothing to do.
+WAIT_S = 1.0
+#: The same while a queue is left out because its pool is full: it must not wait for another queue's job.
+WAIT_PAUSED_S = 0.02
+#: Pauses while the server is away.
+AWAY_FIRST_S, AWAY_LONGEST_S = 0.05, 2.0
+
+
+class Fetcher:
+    """Feeds pools from queues.
+
+    Args:
+        broker: Where jobs wait.
+        feeds: For each queue, the pools that its jobs run in; `learn` adds to it.
+        weights: For each queue, its share when all have jobs.
+        take: Called with each batch of leases; hands them to the pools.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        feeds: Mapping[str, set[Pool]],
+        weights: Mapping[str, int],
+        take: Callable[[Sequence[Lease]], None],
+    ) -> None:
+        self._broker = broker
+        self._feeds = feeds
+        self._weights = weights
+        self._take = take
+        self._courier = Courier(broker.waits)
+        self._prefetch = {pool: Prefetch() for pools in feeds.values() for pool in pools}
+        self._credit = dict.fromkeys(feeds, 0)
+        self._room = anyio.Event()
+        self._jobs = anyio.Event()
+        self.last_fetch_s = time.monotonic()
+        self.paused_s = 0.0
+
+    def on_room(self) -> None:
+        """Say that a pool may have room; called by the pools, in the loop."""
+        self._room.set()
+
+    def learn(self, queue: str, pool: Pool) -> None:
+        """Note that a queue has jobs for a pool, so that it is left alone when that pool is full."""
+        self._feeds[queue].add(pool)
+        self._prefetch.setdefault(pool, Prefetch())
+
+    def on_jobs(self) -> None:
+        """Say that there may be jobs; for brokers that do not wait in `fetch`. Called in the loop."""
+        self._jobs.set()
+
+    @property
+    def depth(self) -> int:
+        """Jobs that may wait here for a slot, at the present speed."""
+        return sum(prefetch.depth for prefetch in self._prefetch.values())
+
+    async def run(self) -> None:
+        """Fetch until cancelled. A fetch under way is ended early and what it brought is still taken."""
+        while True:
+            rooms = self._rooms()
+            if rooms:
+                await self._fetch(rooms)
+            else:
+                await self._wait_room()
+
+    async def _fetch(self, rooms: dict[str, int]) -> None:
+        wait_s = WAIT_S if len(rooms) == len(self._feeds) else WAIT_PAUSED_S
+        self._jobs = anyio.Event()
+        pause_s = AWAY_FIRST_S
+        leases: list[Lease] | None = None
+        while leases is None:
+            try:
+                leases = await self._call(rooms, wait_s)
+            except BrokerUnavailable as error:
+                log.warning("server away", retry_in_s=round(pause_s, 2), error=str(error))
+                await anyio.sleep(pause_s)
+                pause_s = min(AWAY_LONGEST_S, pause_s * 2)
+        self.last_fetch_s = time.monotonic()
+        if leases:
+            self._take(leases)
+            self._charge(leases)
+        elif not self._broker.waits:
+            with anyio.move_on_after(wait_s):
+                await self._jobs.wait()
+
+    async def _call(self, rooms: dict[str, int], wait_s: float) -> list[Lease]:
+        """Fetch; when cancelled meanwhile, end the wait at the server and take what comes all the same."""
+        if not self._broker.waits:
+            return self._broker.fetch(rooms, 0)
+        leases: list[Lease] | None = None
+        failure: BrokerUnavailable | None = None
+
+        async def interrupt_when_cancelled() -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                while leases is None and failure is None:
+                    self._broker.interrupt()
+                    with anyio.CancelScope(shield=True):
+                        await anyio.sleep(0.01)
+
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(interrupt_when_cancelled)
+                try:
+                    leases = await self._courier.call(self._broker.fetch, rooms, wait_s)
+                except BrokerUnavailable as error:
+                    failure = error
+                group.cancel_scope.cancel()
+        except anyio.get_cancelled_exc_class():
+            self._take(leases or [])
+            raise
+        if failure is not None:
+            raise failure
+        return leases or []
+
+    def _rooms(self) -> dict[str, int]:
+        """Return the queues to read, the most deserving first, and how many jobs of each there is room for."""
+        now_s = time.monotonic()
+        room_of: dict[Pool, int] = {}
+        for pool, prefetch in self._prefetch.items():
+            depth = prefetch.observe(now_s, pool.done_count)
+            pool.low_water = depth // 2
+            # Not for every free place: half of the depth at a time, or a free slot.
+            hungry = len(pool.ready) <= pool.low_water
+            room_of[pool] = pool.room(depth) if hungry else 0
+        rooms: dict[str, int] = {}
+        for queue in sorted(self._feeds, key=lambda queue: -self._credit[queue]):
+            room = min((room_of[pool] for pool in self._feeds[queue]), default=0)
+            if room > 0:
+                rooms[queue] = min(room, limits.FETCH_BATCH_MAX_COUNT)
+        return rooms
+
+    def _charge(self, leases: Sequence[Lease]) -> None:
+        """Share turns by weight: each queue earns its weight a round, the one that was read pays the whole round."""
+        if len(self._feeds) == 1:
+            return
+        read = {lease.source.queue for lease in leases}
+        total = sum(self._weights.values())
+        for queue in self._credit:
+            self._credit[queue] += self._weights[queue]
+            if queue in read:
+                self._credit[queue] -= total
+            self._credit[queue] = max(-total, min(total, self._credit[queue]))
+
+    async def _wait_room(self) -> None:
+        self._room = anyio.Event()
+        began_s = time.monotonic()
+        if not self._rooms():
+            # The measured speed may have fallen or risen meanwhile, so look again now and then.
+            with anyio.move_on_after(0.25):
+                await self._room.wait()
+        self.paused_s += time.monotonic() - began_s

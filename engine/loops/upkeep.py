@@ -1,0 +1,80 @@
+"""The upkeep loops of a worker: the mover (due jobs to their queues), the reaper (what dead workers left), and the
+reporter (what this worker says of itself). Each asks, pauses, and asks again; each survives a server that is away.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+import anyio
+
+from headrace.config.logs import logger
+from headrace.jobs.errors import BrokerUnavailable
+
+from ..broker.courier import Courier
+from ..broker.port import Broker, Lease
+from ..broker.views import BrokerViews, QueueView
+
+log = logger("headrace.upkeep")
+
+#: The longest pause of the mover: how late a job may be that another process delayed.
+MOVE_EVERY_S = 0.2
+#: The longest pause of the reaper: how soon jobs that were given back run elsewhere.
+REAP_EVERY_S = 1.0
+REPORT_EVERY_S = 1.0
+#: A report outlives this many missed ones, so that a blocked loop does not take its worker off the list at once.
+REPORT_TTL_S = 15.0
+AWAY_PAUSE_S = 1.0
+
+
+async def move(broker: Broker, courier: Courier, queues: Sequence[str]) -> None:
+    """Move due jobs to their queues until cancelled."""
+    while True:
+        try:
+            next_s = await courier.call(broker.promote, queues)
+        except BrokerUnavailable as error:
+            log.warning("server away", loop="mover", error=str(error))
+            next_s = AWAY_PAUSE_S
+        pause_s = MOVE_EVERY_S if next_s is None else min(MOVE_EVERY_S, next_s)
+        await anyio.sleep(max(0.001, pause_s))
+
+
+async def reap(
+    broker: Broker,
+    courier: Courier,
+    rooms: Callable[[], Mapping[str, int]],
+    take: Callable[[Sequence[Lease]], None],
+    lease_s: float,
+) -> None:
+    """Take over what was left behind, as much as there are free slots for, until cancelled."""
+    while True:
+        found: Sequence[Lease] = ()
+        room = rooms()
+        if room:
+            try:
+                found = await courier.call(broker.recover, room)
+            except BrokerUnavailable as error:
+                log.warning("server away", loop="reaper", error=str(error))
+        if found:
+            log.info("recovered", jobs=len(found))
+            take(found)
+            await anyio.sleep(0.01)
+        else:
+            await anyio.sleep(min(REAP_EVERY_S, lease_s / 3) * random.uniform(0.7, 1.0))  # noqa: S311 - jitter
+
+
+async def report(
+    views: BrokerViews,
+    courier: Courier,
+    worker: str,
+    make: Callable[[], bytes],
+    queues: Sequence[str],
+    look: Callable[[list[QueueView]], None],
+) -> None:
+    """Publish what `make` returns, and show `look` the depths of `queues`, until cancelled."""
+    while True:
+        try:
+            look(await courier.call(views.queues, queues))
+            await courier.call(views.fleet_put, worker, make(), REPORT_TTL_S)
+        except BrokerUnavailable as error:
+            log.warning("server away", loop="reporter", error=str(error))
+        await anyio.sleep(REPORT_EVERY_S)

@@ -1,0 +1,305 @@
+"""A worker: one registration at a broker, a Dispatcher, and the loops that feed and keep both.
+
+It promises an orderly end: quiet (no more fetching, unstarted jobs go back at once), drain (running jobs go on for
+`drain_timeout`), stop (what still runs is interrupted and goes back), and only then does it give up its registration.
+All of its state belongs to one event loop; the heartbeat's thread only posts into it.
+"""
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.abc
+import msgspec
+
+from headrace.config import limits
+from headrace.config.logs import logger
+from headrace.config.settings import Settings
+from headrace.jobs.disposition import Disposition, Kind, Rules
+from headrace.jobs.handler import HandlerPlan
+from headrace.jobs.outcome import Outcome, Status
+from headrace.jobs.registry import Registry
+from headrace.workers.runners.portal import Portal
+from headrace.workers.runners.process import ProcessRunner
+
+from ..broker.courier import Courier
+from ..broker.port import Broker, Lease, Registration
+from ..broker.views import BrokerViews, QueueView
+from ..observe.fleet import FleetRecord, HandlerCard
+from ..observe.process import ProcessWatch
+from ..observe.report import WorkerReport
+from ..sinks.broker import BrokerSink
+from ..sinks.port import Sink
+from .assigner import Assigner
+from .assignment import BoundHandler, Middleware
+from .dispatcher import Dispatcher
+from .fetcher import Fetcher
+from .gauges import dispatcher_report
+from .heartbeat import Heartbeat
+from .stop import Stop
+from .upkeep import move, reap, report
+
+log = logger("headrace.worker")
+
+#: What a forced stop leaves for handing back and settling, at the most.
+LAST_SETTLE_S = 5.0
+
+
+class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker runs and how.
+
+    Attributes:
+        registry: The handlers.
+        settings: The settings.
+        queues: The queues to read, with their weights.
+        version: headrace's version, for the fleet record.
+        middleware: What wraps each job, the outermost first.
+        sinks: Where outcomes go beside the broker, such as the outcome log.
+    """
+
+    registry: Registry
+    settings: Settings
+    queues: Mapping[str, int]
+    version: str = ""
+    middleware: tuple[Middleware, ...] = ()
+    sinks: tuple[Sink, ...] = ()
+
+
+class Worker:
+    """Works on the jobs of some queues.
+
+    Args:
+        broker: Where they wait.
+        views: The same broker's second port.
+        plan: What to run and how.
+    """
+
+    def __init__(self, broker: Broker, views: BrokerViews, plan: WorkerPlan) -> None:
+        settings = plan.settings
+        self.id = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.state: Any = None
+        self.queue_views: list[QueueView] = []
+        self._plan = plan
+        self._broker = broker
+        self._views = views
+        self._started_at_ms = time.time_ns() // 1_000_000
+        rules = Rules(
+            result_ttl_s=settings.result_ttl_s,
+            max_result_bytes=settings.max_result_bytes,
+            max_deliveries=settings.max_deliveries,
+        )
+        self._sink = BrokerSink(broker, rules, self._on_settled)
+        self._sinks: tuple[Sink, ...] = (self._sink, *plan.sinks)
+        self.dispatcher = Dispatcher(
+            settings.slots, backlog=limits.SETTLE_BACKLOG_MAX_COUNT, sinks=self._sinks, thread_slots=settings.thread_slots
+        )
+        if any(handler.runner == "process" for handler in plan.registry):
+            slots = settings.process_slots_resolved
+            self.dispatcher.add_runner(ProcessRunner(slots), slots)
+        self.dispatcher.on_batch = lambda batch: None
+        self._handlers = {name: bound for handler in plan.registry for name, bound in self._bind(handler)}
+        self._assigner = Assigner(self._handlers, settings.unknown_handler_grace_s, self.dispatcher.outbox.put)
+        self._fetcher = Fetcher(broker, self._feeds(), plan.queues, self._take)
+        self.dispatcher.on_room = self._fetcher.on_room
+        self._upkeep = Courier(broker.waits)
+        self._watch = ProcessWatch(time.monotonic())
+        self._cards = {handler.name: _card(handler) for handler in plan.registry}
+        self._stopping = False
+        self._lost = anyio.Event()
+
+    async def run(self, stop: Stop, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Work until told to stop, then end in order.
+
+        Raises:
+            BrokerUnavailable: the server could not be reached at the start.
+        """
+        settings = self._plan.settings
+        registration = Registration(self.id, tuple(self._plan.queues), settings.lease_s)
+        await self._upkeep.call(self._broker.register, registration)
+        portal = Portal.open()
+        self._broker.listen(partial(_post, portal, self._fetcher.on_jobs))
+        heartbeat = Heartbeat(self._broker.renew, settings.lease_s, lambda: _post(portal, lambda: self._lost.set()))
+        try:
+            async with self.dispatcher, anyio.create_task_group() as group:
+                heartbeat.start()
+                group.start_soon(self._watch.lag.run)
+                queues = tuple(self._plan.queues)
+                courier = Courier(self._broker.waits)
+                group.start_soon(report, self._views, courier, self.id, self._report_bytes, queues, self._look)
+                with self._watch.pauses:
+                    await self._work(stop, registration, task_status)
+                group.cancel_scope.cancel()
+        finally:
+            heartbeat.stop()
+            with anyio.move_on_after(LAST_SETTLE_S, shield=True):
+                await self._leave()
+
+    async def queues_are_empty(self) -> bool:
+        """Return whether nothing is queued or running in its queues, anywhere; delayed jobs do not count."""
+        views = await Courier(self._broker.waits).call(self._views.queues, tuple(self._plan.queues))
+        return not self.dispatcher.completer.pending and not any(view.queued or view.running for view in views)
+
+    def report(self) -> WorkerReport:
+        """Return how it is doing; never waits."""
+        return dispatcher_report(
+            self.dispatcher,
+            self._sinks,
+            self._fetcher.depth,
+            0,
+            fetch_paused_s=self._fetcher.paused_s,
+            watch=self._watch,
+        )
+
+    async def _work(self, stop: Stop, registration: Registration, task_status: anyio.abc.TaskStatus[None]) -> None:
+        queues = tuple(self._plan.queues)
+        async with anyio.create_task_group() as loops:
+            loops.start_soon(self._fetcher.run)
+            loops.start_soon(self._register_anew, registration)
+            loops.start_soon(move, self._broker, self._upkeep, queues)
+            loops.start_soon(
+                reap, self._broker, self._upkeep, self._free_rooms, self._take, self._plan.settings.lease_s
+            )
+            log.info("working", worker=self.id, queues=list(queues), handlers=sorted(self._cards))
+            task_status.started()
+            await stop.wait_quiet()
+            self._stopping = True
+            loops.cancel_scope.cancel()
+        await self._drain(stop)
+
+    async def _drain(self, stop: Stop) -> None:
+        """Give back, wait for what runs, and in the end interrupt it."""
+        dispatcher = self.dispatcher
+        returned = 0
+        for pool in dispatcher.pools.values():
+            for work in pool.take_back():
+                dispatcher.outbox.put(Outcome(work, Status.INTERRUPTED))
+                returned += 1
+        running = sum(pool.busy for pool in dispatcher.pools.values())
+        log.info("draining", running=running, given_back=returned, timeout_s=self._plan.settings.drain_timeout_s)
+        with anyio.move_on_after(self._plan.settings.drain_timeout_s):
+            await stop.unless_now(dispatcher.drain)
+        cut = sum(pool.cancel_all("drain") for pool in dispatcher.pools.values())
+        if cut:
+            log.warning("interrupted", jobs=cut, why="still running at the end of the drain; they go back to the queue")
+        with anyio.move_on_after(LAST_SETTLE_S):
+            await dispatcher.drain()
+        self._sink.gives_up = True
+        for pool in dispatcher.pools.values():
+            for slot in pool.running():
+                log.error("left behind", job=slot.work.label if slot.work else "", why="it cannot be stopped")
+
+    def _look(self, views: list[QueueView]) -> None:
+        self.queue_views = views
+
+    async def _leave(self) -> None:
+        await self._upkeep.call(self._broker.unregister)
+        await self._upkeep.call(self._views.fleet_put, self.id, b"", 0)
+        log.info("stopped", worker=self.id)
+
+    def _bind(self, plan: HandlerPlan) -> list[tuple[str, BoundHandler]]:
+        plan.arguments.compile()
+        settings, options = self._plan.settings, plan.options
+        timeout_s = options.timeout_s if options.timeout_s is not None else settings.timeout_for(plan.runner)
+        ttl_s = options.result_ttl_s if options.result_ttl_s is not None else settings.result_ttl_s
+        bound = BoundHandler(
+            plan,
+            self.dispatcher.bind(plan),
+            timeout_s=timeout_s,
+            ttl_ms=round(ttl_s * 1000),
+            middleware=self._plan.middleware,
+            get_state=lambda: self.state,
+        )
+        return [(name, bound) for name in (plan.name, *options.aliases)]
+
+    def _feeds(self) -> dict[str, set[Any]]:
+        pools = self.dispatcher.pools
+        feeds: dict[str, set[Any]] = {queue: set() for queue in self._plan.queues}
+        for handler in self._plan.registry:
+            if handler.options.queue in feeds:
+                feeds[handler.options.queue].add(pools[handler.runner])
+        return {queue: found or {pools["async"]} for queue, found in feeds.items()}
+
+    def _take(self, leases: Sequence[Lease]) -> None:
+        """Hand leases to the pools; unstarted ones of a stopping worker are given back by `_drain`."""
+        for name, batch in self._assigner.assign(leases).items():
+            pool = self.dispatcher.pools[name]
+            for queue in {assignment.queue for assignment in batch}:
+                self._fetcher.learn(queue, pool)
+            pool.offer(batch)
+
+    def _free_rooms(self) -> dict[str, int]:
+        free = {name: pool.room(0) for name, pool in self.dispatcher.pools.items()}
+        room = min(free["async"], max(free.values()))
+        return dict.fromkeys(self._plan.queues, room) if room > 0 else {}
+
+    async def _register_anew(self, registration: Registration) -> None:
+        """Whenever the registration is lost: stop what runs under it, whose outcomes are refused, and make a new one."""
+        while True:
+            await self._lost.wait()
+            self._lost = anyio.Event()
+            for pool in self.dispatcher.pools.values():
+                pool.take_back()
+                pool.cancel_all("lost_lease")
+            await self._upkeep.call(self._broker.register, registration)
+
+    def _on_settled(self, outcomes: Sequence[Outcome], dispositions: Sequence[Disposition]) -> None:
+        """Count a settled batch, once for all of it."""
+        recorder, now_s = self.dispatcher.recorder, time.monotonic()
+        if any(outcome.status is Status.UNREADABLE for outcome in outcomes):
+            pairs = [
+                pair for pair in zip(outcomes, dispositions, strict=True) if pair[0].status is not Status.UNREADABLE
+            ]
+            outcomes, dispositions = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        waits_s = [outcome.started_at_s - outcome.work.offered_at_s for outcome in outcomes]
+        retried: list[str] = []
+        dead: list[str] = []
+        if any(disposition.kind for disposition in dispositions):
+            for outcome, disposition in zip(outcomes, dispositions, strict=True):
+                if disposition.kind is Kind.RETRY:
+                    retried.append(outcome.work.label)
+                elif disposition.kind is Kind.DEAD:
+                    dead.append(outcome.work.label)
+        recorder.record_batch(now_s, outcomes, waits_s, retried, dead)
+        if len(self._plan.queues) == 1:
+            recorder.record_drained(now_s, next(iter(self._plan.queues)), len(outcomes) - len(retried))
+            return
+        drained: dict[str, int] = {}
+        for disposition in dispositions:
+            if disposition.kind in (Kind.DONE, Kind.DEAD):
+                queue = disposition.lease.source.queue
+                drained[queue] = drained.get(queue, 0) + 1
+        for queue, count in drained.items():
+            recorder.record_drained(now_s, queue, count)
+
+    def _report_bytes(self) -> bytes:
+        stuck = [label for pool in self.dispatcher.pools.values() for label in pool.statistics().stuck]
+        full = all(pool.room(0) <= 0 for pool in self.dispatcher.pools.values())
+        return FleetRecord(
+            worker=self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at_ms=self._started_at_ms,
+            version=self._plan.version,
+            queues=tuple(self._plan.queues),
+            handlers=self._cards,
+            stuck=tuple(stuck),
+            report=self.report(),
+            fetch_age_s=0.0 if full else time.monotonic() - self._fetcher.last_fetch_s,
+            stopping=self._stopping,
+        ).to_bytes()
+
+
+def _post(portal: Portal, call: Callable[[], None]) -> None:
+    portal.post(call)
+
+
+def _card(plan: HandlerPlan) -> HandlerCard:
+    schema = msgspec.Raw(msgspec.msgpack.encode(plan.arguments.schema()))
+    return HandlerCard(plan.options.queue, plan.runner, plan.options.aliases, schema)
+
+

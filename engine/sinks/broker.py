@@ -1,0 +1,181 @@
+"""The broker sink: carries out what policy decides about each job, and is the only one that acknowledges.
+
+It promises that a batch which it took is settled or refused for good before `write` returns: while the server is away it
+waits and sends the same batch again, which changes nothing where the first one had arrived. That wait is what stops the
+slots, and then the fetch. It decides nothing: jobs.disposition does.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import anyio
+
+from headrace.config.logs import logger
+from headrace.jobs import codec
+from headrace.jobs.disposition import Disposition, Ended, Kind, Rules, bury_unread, decide, succeed_plainly
+from headrace.jobs.errors import BrokerUnavailable
+from headrace.jobs.outcome import Outcome, Status
+from headrace.jobs.retry import Retry
+
+from ..broker.courier import Courier
+from ..broker.port import Broker, Lease
+from .port import SinkStatistics
+
+log = logger("headrace.settle")
+
+#: Pauses between tries while the server is away.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
+
+
+class Leased(Protocol):
+    """Work that a lease stands behind; see headrace.engine.loops.assignment."""
+
+    lease: Lease
+    envelope: codec.Envelope
+    label: str
+
+    @property
+    def ttl_ms(self) -> int:
+        """How long the handler's records are kept."""
+
+    @property
+    def retry(self) -> Retry:
+        """The handler's Retry."""
+
+    @property
+    def result_ttl_s(self) -> float | None:
+        """The handler's own record time; None for the setting."""
+
+
+class Unread(Protocol):
+    """A lease that no handler can be run for."""
+
+    lease: Lease
+    label: str
+    reason: str
+    error: str
+    delay_ms: int
+
+
+class BrokerSink:
+    """Settles jobs.
+
+    Args:
+        broker: Where they came from.
+        rules: What policy needs to know of the settings.
+        on_settled: Called with each batch and what was decided about it, once it stands.
+    """
+
+    name = "broker"
+
+    def __init__(
+        self,
+        broker: Broker,
+        rules: Rules,
+        on_settled: Callable[[Sequence[Outcome], Sequence[Disposition]], None],
+    ) -> None:
+        self._broker = broker
+        self._rules = rules
+        self._on_settled = on_settled
+        self._courier = Courier(broker.waits)
+        self._written = 0
+        self._errors = 0
+        self._flushes = 0
+        self._refused = 0
+        self._pending = 0
+        self.gives_up = False  # set by a worker that has to stop although the server is away
+
+    async def open(self) -> None:
+        """Nothing to acquire: the broker is its owner's."""
+
+    async def close(self) -> None:
+        """Nothing to let go of; `write` returned only when all was settled."""
+
+    async def write(self, outcomes: Sequence[Outcome]) -> None:
+        """Settle a batch; returns when the server has answered for all of it."""
+        dispositions = self._decide(outcomes)
+        self._pending = len(dispositions)
+        pause_s = FIRST_PAUSE_S
+        refused = -1
+        while refused < 0:
+            try:
+                refused = await self._courier.call(self._broker.settle, dispositions)
+            except BrokerUnavailable as error:
+                self._errors += 1
+                if self.gives_up:
+                    log.error("unsettled", jobs=len(dispositions), error=str(error))
+                    self._pending = 0
+                    return
+                log.warning("server away", jobs=len(dispositions), retry_in_s=round(pause_s, 2), error=str(error))
+                await anyio.sleep(pause_s * (0.5 + random.random() / 2))  # noqa: S311 - jitter, no secret
+                pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+        self._pending = 0
+        self._flushes += 1
+        self._written += len(dispositions) - refused
+        if refused:
+            self._refused += refused
+            log.warning("refused", jobs=refused, why="this worker's registration was revoked meanwhile")
+        self._on_settled(outcomes, dispositions)
+
+    def statistics(self) -> SinkStatistics:
+        """Return the counters."""
+        return SinkStatistics(
+            name=self.name,
+            written=self._written,
+            pending=self._pending,
+            pending_max=0,
+            dropped=self._refused,
+            errors=self._errors,
+            flushes=self._flushes,
+        )
+
+    def _decide(self, outcomes: Sequence[Outcome]) -> list[Disposition]:
+        now_ms = time.time_ns() // 1_000_000
+        rules, succeeded = self._rules, Status.SUCCEEDED
+        dispositions = []
+        for outcome in outcomes:
+            if outcome.status is succeeded and outcome.work.envelope.options is None:
+                work = outcome.work
+                disposition = succeed_plainly(
+                    work.lease, work.label, outcome.value, work.ttl_ms, rules, outcome.run_s, work.lease.starts, now_ms
+                )
+                if disposition is not None:
+                    dispositions.append(disposition)
+                    continue
+            dispositions.append(self._decide_one(outcome, now_ms))
+        return dispositions
+
+    def _decide_one(self, outcome: Outcome, now_ms: int) -> Disposition:
+        work = outcome.work
+        lease: Lease = work.lease
+        if outcome.status is Status.UNREADABLE:
+            return self._decide_unread(work, now_ms)
+        if outcome.status is Status.INTERRUPTED:
+            return Disposition(lease, Kind.RETURN)
+        ended = Ended(
+            lease,
+            lease.job_id,
+            lease.source.queue,
+            work.envelope,
+            outcome,
+            work.retry,
+            work.result_ttl_s,
+            lease.starts,
+        )
+        return decide(ended, self._rules, now_ms=now_ms, dice=random.random())  # noqa: S311 - jitter, no secret
+
+    def _decide_unread(self, work: Unread, now_ms: int) -> Disposition:
+        lease = work.lease
+        if work.delay_ms:
+            return Disposition(lease, Kind.RETRY, body=lease.body, delay_ms=work.delay_ms)
+        return bury_unread(
+            lease,
+            lease.job_id,
+            lease.source.queue,
+            reason=work.reason,
+            error=work.error,
+            name=work.label,
+            now_ms=now_ms,
+        )

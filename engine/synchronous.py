@@ -1,0 +1,132 @@
+"""The blocking side of an engine, for Django, Flask and scripts: submit and wait without an event loop.
+
+Opened at first use, safe to use from any thread, opened anew in a forked process. Inside a running event loop it refuses
+and names the form to await, because it would hold up everything else in that loop.
+"""
+
+import atexit
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sniffio
+
+from headrace.config import limits
+from headrace.jobs.errors import ConfigError, QueueFull
+from headrace.jobs.results import Decode, plain
+from headrace.jobs.submission import SubmitOptions
+
+from .broker.port import Bound, Submission
+from .client import new_token
+from .handles import SyncJobHandle
+from .waiting import backoffs_s
+
+if TYPE_CHECKING:
+    from .broker.views import OpenBroker
+    from .connection import Connection
+
+
+class SyncClient:
+    """Submits from threads.
+
+    Args:
+        connection: The engine's; opened at first use, closed when the process ends.
+        bound: How full a queue may become.
+        on_full: What to do at the bound when the submission does not say.
+    """
+
+    def __init__(self, connection: "Connection", bound: Bound, on_full: str) -> None:
+        self._connection = connection
+        self._bound = bound
+        self._on_full = on_full
+        self._lock = threading.Lock()
+        self._opened = False
+
+    def broker(self) -> "OpenBroker":
+        """Return the open broker.
+
+        Raises:
+            ConfigError: called inside a running event loop.
+        """
+        refuse_inside_a_loop()
+        broker = self._connection.open()
+        with self._lock:
+            if self._opened:
+                self._connection.close()  # opened for good before; this was one user too many
+            else:
+                self._opened = True
+                atexit.register(self._connection.close)
+        return broker
+
+    def submit(self, queue: str, jobs: Sequence[Submission], options: SubmitOptions) -> list[str]:
+        """Submit a batch and return the ids; raises what `Client.submit` does."""
+        broker, token = self.broker(), new_token()
+        if (options.on_full or self._on_full) == "reject":
+            return broker.publish(queue, jobs, token, self._bound)
+        for pause_s in backoffs_s(options.wait_timeout_s, random.random):
+            try:
+                return broker.publish(queue, jobs, token, self._bound)
+            except QueueFull:
+                if pause_s is None:
+                    raise
+                time.sleep(pause_s)
+        raise AssertionError("backoffs_s ends with None")
+
+    def submit_many(
+        self, queue: str, jobs: Iterable[Submission], options: SubmitOptions, decode: Decode = plain
+    ) -> list[SyncJobHandle[Any]]:
+        """Submit jobs in batches of bounded size; waits while the queue is full unless told to reject."""
+        handles: list[SyncJobHandle[Any]] = []
+        batch: list[Submission] = []
+        patient = options if options.on_full else replace_on_full(options)
+        for job in jobs:
+            batch.append(job)
+            if len(batch) >= limits.SUBMIT_BATCH_COUNT:
+                handles += self.handles(self.submit(queue, batch, patient), decode)
+                batch = []
+        if batch:
+            handles += self.handles(self.submit(queue, batch, patient), decode)
+        return handles
+
+    def handles(self, ids: Iterable[str], decode: Decode = plain) -> list[SyncJobHandle[Any]]:
+        """Return handles for ids."""
+        return [SyncJobHandle(job_id, self.broker, decode) for job_id in ids]
+
+
+class SyncEngine:
+    """`engine.sync`: submission by name, blocking.
+
+    Args:
+        submit_by_name: The engine's.
+    """
+
+    __slots__ = ("_submit_by_name",)
+
+    def __init__(self, submit_by_name: Callable[..., SyncJobHandle[Any]]) -> None:
+        self._submit_by_name = submit_by_name
+
+    def submit(
+        self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> SyncJobHandle[Any]:
+        """Submit a job by its handler's name; the blocking twin of `Engine.submit`."""
+        return self._submit_by_name(name, args, kwargs or {}, options)
+
+
+def replace_on_full(options: SubmitOptions) -> SubmitOptions:
+    """Return the options of a submission of many, which waits unless it was told otherwise."""
+    return msgspec.structs.replace(options, on_full="wait")
+
+
+def refuse_inside_a_loop() -> None:
+    """Raise ConfigError when this thread runs an event loop."""
+    try:
+        library = sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        return
+    raise ConfigError(
+        f"the blocking form was called inside a running {library} event loop, which it would hold up: "
+        f"await the form without .sync, such as `await add.submit(1, 2)`"
+    )
