@@ -1,0 +1,56 @@
+"""Opens the broker that a URL names; a new kind of broker is one row in KINDS.
+
+Imports an adapter only when its URL is opened, so that a program pays for none that it does not use. No I/O.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from headrace.config.errors import ConfigError
+
+from .port import Broker
+from .views import BrokerViews
+
+
+class FullBroker(Broker, BrokerViews, Protocol):
+    """Both ports: what every adapter is."""
+
+
+def open_broker(url: str, *, namespace: str = "headrace") -> FullBroker:
+    """Return the broker that a URL names; nothing is connected yet.
+
+    Args:
+        url: redis://, rediss://, unix:// or memory://.
+        namespace: What all keys on a server begin with.
+
+    Raises:
+        ConfigError: no broker has such a URL; the message names the schemes that there are.
+    """
+    scheme = url.partition("://")[0]
+    opener = KINDS.get(scheme) if "://" in url else None
+    if opener is None:
+        named = f"{scheme}://..." if "://" in url else "a URL without a scheme"
+        raise ConfigError(f"{named} is no broker's address; write one that begins with {' or '.join(SCHEMES)}")
+    return opener(url, namespace)
+
+
+def _redis(url: str, namespace: str) -> FullBroker:
+    from .redis import RedisBroker
+
+    return RedisBroker(url, namespace=namespace)
+
+
+def _memory(url: str, _: str) -> FullBroker:
+    from .memory import MemoryBroker
+
+    return MemoryBroker(url)
+
+
+#: Scheme -> what opens it.
+KINDS: Final[dict[str, Callable[[str, str], FullBroker]]] = {
+    "redis": _redis,
+    "rediss": _redis,
+    "unix": _redis,
+    "memory": _memory,
+}
+SCHEMES: Final = tuple(f"{scheme}://" for scheme in KINDS)

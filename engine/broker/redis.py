@@ -1,0 +1,335 @@
+"""The broker on a Redis or Valkey server: the whole port, by Streams and Lua scripts, a round trip for each batch.
+
+It promises what port.py says, by the rules beside each script in redisio/lua/. Threads: `fetch` and `recover` belong
+to one thread, with a connection of their own; `settle`, `promote`, `register` and `unregister` share another; `renew`
+has a third, so that nothing delays it; everything else is for any thread. No I/O before the first verb. A forked child
+may publish and look, over connections of its own.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from redis.exceptions import OutOfMemoryError, ResponseError
+
+from headrace.config import limits
+from headrace.config.logs import logger
+from headrace.jobs import ids
+from headrace.jobs.disposition import Disposition
+from headrace.jobs.errors import BrokerUnavailable, QueueFull
+
+from ..redisio.address import parse_address
+from ..redisio.connections import BLOCK_MAX_S, Command, Wire, Wires, raise_first
+from ..redisio.faults import unavailable
+from ..redisio.keys import GROUP, RETURNED, TOKEN_TTL_S, Keys
+from ..redisio.scripts import run, script
+from .port import Bound, Lease, Registration, Source, Submission
+from .redis_entries import lease_of, leases_of
+from .redis_settling import calls_for
+from .redis_views import RedisViews
+
+log = logger("headrace.redis")
+
+#: Jobs of a queue that one `promote` moves at most.
+_PROMOTE_COUNT: Final = limits.SUBMIT_BATCH_COUNT
+#: How often, and how long apart, `interrupt` asks the server while the reader is on its way there.
+_INTERRUPT_TRIES, _INTERRUPT_PAUSE_S = 3, 0.0005
+
+
+class _Standing(msgspec.Struct, frozen=True):
+    """A registration as it is now: replaced as a whole, so that any thread may read it."""
+
+    member: str
+    queues: tuple[str, ...]
+    lease_ms: int
+    sources: dict[str, Source]
+    left: bool = False
+
+
+class _Held(msgspec.Struct):
+    """What tells lost entries from held ones in a queue: the last entry fetched, and those beyond it taken over."""
+
+    last: bytes = b"0-0"
+    taken: set[bytes] = msgspec.field(default_factory=set)
+
+
+class RedisBroker(RedisViews):
+    """Broker and BrokerViews on a server.
+
+    Args:
+        url: redis://, rediss:// or unix://.
+        namespace: What all keys begin with.
+    """
+
+    waits = True
+
+    def __init__(self, url: str, *, namespace: str = "headrace") -> None:
+        self._address = parse_address(url)
+        self.url = self._address.url
+        self._keys = Keys(namespace)
+        self._any = Wires(self._address, "any")
+        super().__init__(self._any, self._address, self._keys)
+        self._reader = Wire(self._address, "reader", blocks=True)
+        self._writer = Wire(self._address, "writer")
+        self._lease = Wire(self._address, "lease")
+        self._epoch = 0
+        self._standing: _Standing | None = None
+        self._held: dict[str, _Held] = {}
+        self._sweep = 0
+        self._fetch_failed = False
+        self._waiting = False
+        self._interrupted = False
+
+    def publish(self, queue: str, jobs: Sequence[Submission], token: str, bound: Bound) -> list[str]:
+        """Add a batch, all or none, and return the ids in order; see Broker."""
+        if not jobs:
+            return []
+        keys = self._keys.of(queue)
+        token_ttl_s = TOKEN_TTL_S if token else 0
+        three = (keys.jobs, keys.delayed, keys.token + token.encode())
+        later = any(job.delay_ms or job.due_at_ms for job in jobs)
+        if later:
+            pairs = [part for job in jobs for part in (job.due_at_ms or f"+{job.delay_ms}", job.body)]
+            command = script("submit_later").call(
+                (*three, keys.bodies, keys.meta), GROUP, bound.length, token_ttl_s, queue, *pairs
+            )
+        else:
+            command = script("submit").call(three, GROUP, bound.length, token_ttl_s, *[job.body for job in jobs])
+        commands: list[Command] = [command, (b"SADD", self._keys.queues, queue)]
+        try:
+            answer, _ = run(self._any, commands)
+        except BrokerUnavailable:
+            if not token:
+                raise
+            answer, _ = run(self._any, commands)  # the token sees to it that nothing is added twice
+        if isinstance(answer, bytes):
+            first = answer.decode()
+            return _mixed_ids(queue, first) if later else ids.numbered(queue, first, len(jobs))
+        raise self._refused(answer, queue, len(jobs), bound)
+
+    def register(self, registration: Registration) -> None:
+        """Enter this worker as a reader; called again, it starts a new epoch and what the old one holds is orphaned."""
+        before = self._standing.member if self._standing else ""
+        self._epoch += 1
+        member = f"{registration.worker}:{self._epoch}"
+        standing = _Standing(
+            member,
+            registration.queues,
+            round(registration.lease_s * 1000),
+            {queue: Source(queue, member) for queue in registration.queues},
+        )
+        self._enter(self._writer, standing, before)
+        self._held = {queue: _Held() for queue in registration.queues}
+        self._standing = standing
+
+    def renew(self) -> bool:
+        """Keep the registration; False when it was revoked meanwhile."""
+        standing = self._stand("renew")
+        renew = script("renew")
+        replies = run(
+            self._lease,
+            [renew.call((self._keys.of(q).workers,), standing.member, standing.lease_ms) for q in standing.queues],
+        )
+        raise_first(replies, self._address)
+        return all(replies)
+
+    def unregister(self) -> None:
+        """Leave; jobs that are still held are orphaned, for others to recover."""
+        standing = self._standing
+        if standing is None:
+            return
+        leave = script("unregister")
+        every = [self._keys.of(queue) for queue in standing.queues]
+        self._standing = msgspec.structs.replace(standing, left=True)
+        replies = run(self._writer, [leave.call((keys.workers, keys.jobs), standing.member, GROUP) for keys in every])
+        raise_first(replies, self._address)
+
+    def fetch(self, rooms: Mapping[str, int], wait_s: float) -> list[Lease]:
+        """Return up to `rooms[queue]` jobs of each queue; see Broker."""
+        standing = self._stand("fetch")
+        if standing.left:
+            return []
+        self._interrupted = False
+        self._waiting = wait_s > 0
+        try:
+            if self._fetch_failed:
+                leases = self.recover(rooms)
+                self._fetch_failed = False
+                if leases:
+                    return leases
+            return self._fetch(standing, rooms, wait_s)
+        except BrokerUnavailable:
+            self._fetch_failed = True  # the reply may have been lost with jobs in it
+            raise
+        finally:
+            self._waiting = False
+
+    def interrupt(self) -> None:
+        """End a waiting `fetch` early, from any thread; harmless when none waits."""
+        for _ in range(_INTERRUPT_TRIES):
+            if not self._waiting:
+                return
+            self._interrupted = True
+            with contextlib.suppress(BrokerUnavailable):  # then the reader's own connection fails too, and it returns
+                if self._any.exchange([(b"CLIENT", b"UNBLOCK", self._reader.client_id)])[0] == 1:
+                    return
+            time.sleep(_INTERRUPT_PAUSE_S)
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Do nothing: `fetch` waits at the server."""
+
+    def recover(self, rooms: Mapping[str, int]) -> list[Lease]:
+        """Take over what dead workers left and what was given back; also what a lost reply kept from this worker."""
+        standing = self._stand("recover")
+        token = f"{standing.member}-{self._sweep}"
+        queues = [queue for queue in rooms if queue in standing.sources and not standing.left]
+        commands = []
+        for queue in queues:
+            keys, held = self._keys.of(queue), self._held[queue]
+            commands.append(
+                script("recover").call(
+                    (keys.workers, keys.jobs, keys.meta, keys.token + token.encode()),
+                    standing.member,
+                    GROUP,
+                    RETURNED,
+                    min(rooms[queue], limits.FETCH_BATCH_MAX_COUNT),
+                    standing.lease_ms,
+                    held.last,
+                    TOKEN_TTL_S,
+                    *held.taken.copy(),
+                )
+            )
+        replies = run(self._reader, commands)
+        raise_first(replies, self._address)
+        self._sweep += 1  # this one's reply came: the next is another sweep
+        leases: list[Lease] = []
+        for queue, reply in zip(queues, replies, strict=True):
+            taken = reply or []
+            self._held[queue].taken.update(taken[::3])
+            source = standing.sources[queue]
+            triples = zip(taken[::3], taken[1::3], taken[2::3], strict=True)
+            leases += [lease_of(source, entry, fields, starts) for entry, starts, fields in triples]
+        return leases
+
+    def settle(self, dispositions: Sequence[Disposition]) -> int:
+        """Carry out what was decided; return how many were refused as no longer ours."""
+        calls = calls_for(self._keys, dispositions)
+        replies = run(self._writer, [command for command, _ in calls])
+        raise_first(replies, self._address)
+        for held in self._held.values():
+            if held.taken:  # rare: something was taken over
+                held.taken.difference_update([disposition.lease.entry for disposition in dispositions])
+        return sum([count for (_, count), reply in zip(calls, replies, strict=True) if reply == -1])
+
+    def promote(self, queues: Sequence[str]) -> float | None:
+        """Move jobs that are due to their queues; return seconds until the next is, None for none."""
+        move = script("promote")
+        every = [self._keys.of(queue) for queue in queues]
+        replies = run(
+            self._writer,
+            [move.call((keys.jobs, keys.delayed, keys.bodies, keys.index), _PROMOTE_COUNT) for keys in every],
+        )
+        raise_first(replies, self._address)
+        waits_s = [0.0 if moved >= _PROMOTE_COUNT else next_ms / 1000 for moved, next_ms in replies if next_ms >= 0]
+        return min(waits_s, default=None)
+
+    def close(self) -> None:
+        """Let go of connections; safe to call twice."""
+        for wire in (self._reader, self._writer, self._lease, self._any):
+            wire.close()
+
+    def _stand(self, verb: str) -> _Standing:
+        if self._standing is None:
+            raise RuntimeError(f"{verb} was called before register; register this worker first")
+        return self._standing
+
+    def _enter(self, wire: Wire, standing: _Standing, before: str) -> None:
+        """Enter a registration in all its queues, and make their groups."""
+        enter = script("register")
+        commands: list[Command] = [(b"SADD", self._keys.queues, *standing.queues)] if standing.queues else []
+        for queue in standing.queues:
+            keys = self._keys.of(queue)
+            commands.append(
+                enter.call((keys.workers, keys.jobs, keys.meta), standing.member, standing.lease_ms, GROUP, before)
+            )
+        raise_first(run(wire, commands), self._address)
+
+    def _fetch(self, standing: _Standing, rooms: Mapping[str, int], wait_s: float) -> list[Lease]:
+        if len(rooms) > 1 or wait_s <= 0:
+            for queue, room in rooms.items():
+                if leases := self._read(standing, (queue,), min(room, limits.FETCH_BATCH_MAX_COUNT), 0):
+                    return leases
+        # COUNT is for each queue, so that together they stay below one batch and each within its room.
+        room = max(1, min(*rooms.values(), limits.FETCH_BATCH_MAX_COUNT // len(rooms))) if rooms else 0
+        ends_s = time.monotonic() + wait_s
+        leases = []
+        while room and not leases and not self._interrupted and wait_s > 0:
+            leases = self._read(standing, tuple(rooms), room, min(wait_s, BLOCK_MAX_S))
+            wait_s = ends_s - time.monotonic()
+        return leases
+
+    def _read(self, standing: _Standing, queues: tuple[str, ...], room: int, block_s: float) -> list[Lease]:
+        """Read new entries of some queues with one command."""
+        jobs = [self._keys.of(queue).jobs for queue in queues]
+        block = (b"BLOCK", max(1, round(block_s * 1000))) if block_s > 0 else ()
+        command: Command = (
+            b"XREADGROUP", b"GROUP", GROUP, standing.member, b"COUNT", room, *block,
+            b"STREAMS", *jobs, *[b">"] * len(jobs),
+        )  # fmt: skip
+        reply = self._reader.exchange([command])[0]
+        if isinstance(reply, ResponseError):
+            self._mend(reply, standing)
+            reply = self._reader.exchange([command])[0]
+            raise_first([reply], self._address)
+        leases: list[Lease] = []
+        for stream, entries in reply or ():
+            queue = queues[jobs.index(stream)]
+            self._held[queue].last = entries[-1][0]
+            leases += leases_of(standing.sources[queue], entries)
+        return leases
+
+    def _mend(self, error: ResponseError, standing: _Standing) -> None:
+        """Make lost groups anew; raise any other error. The server was emptied, or failed over to an empty one."""
+        if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
+            raise unavailable(error, self._address) from error
+        log.warning("group lost", queues=list(standing.queues), why=str(error), then="made anew from the first entry")
+        # Whatever was pending went with the group, so this registration can settle nothing that it should not.
+        self._enter(self._reader, standing, "")
+        self._held = {queue: _Held() for queue in standing.queues}
+
+    def _refused(self, answer: Any, queue: str, count: int, bound: Bound) -> Exception:
+        """Return the error for a batch that was not added."""
+        if isinstance(answer, int):
+            return QueueFull(
+                f"queue {queue!r} is full: {answer} jobs are queued or delayed, and {count} more would pass its bound "
+                f"of {bound.length}; workers are slower than producers: submit again later, add workers, or raise "
+                f"max_queue_length",
+                queue=queue,
+                depth=answer,
+                bound=bound.length,
+            )
+        if isinstance(answer, OutOfMemoryError):
+            return QueueFull(
+                f"queue {queue!r} takes no more: the server at {self.url} is at its maxmemory; let workers catch up, "
+                f"or raise its maxmemory",
+                queue=queue,
+                reason="memory",
+            )
+        return unavailable(answer, self._address)
+
+
+def _mixed_ids(queue: str, answer: str) -> list[str]:
+    """Return the ids of a batch of which some jobs are delayed."""
+    entry, delayed, marks = answer.split(" ")
+    at_once = iter(ids.numbered(queue, entry, marks.count("q")) if entry != "-" else ())
+    later = iter(ids.numbered(queue, delayed, marks.count("d")) if delayed != "-" else ())
+    return [next(later) if mark == "d" else next(at_once) for mark in marks]
+
+
+if TYPE_CHECKING:
+    from .port import Broker
+    from .views import BrokerViews
+
+    _fills_both_ports: tuple[type[Broker], type[BrokerViews]] = (RedisBroker, RedisBroker)

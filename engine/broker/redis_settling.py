@@ -1,0 +1,92 @@
+"""Dispositions into script calls: one call for each group that shares queue, registration and record time.
+
+Pure functions: nothing is sent here. The common disposition, a job that is done under its first entry, costs one look
+and one append; what every script checks and writes is in redisio/lua/.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from headrace.config import limits
+from headrace.jobs.disposition import Disposition, Kind
+
+from ..redisio.connections import Command
+from ..redisio.keys import GROUP, RETURNED, Keys, QueueKeys
+from ..redisio.scripts import script
+from .port import Source
+
+#: A call and how many jobs it settles.
+Call = tuple[Command, int]
+
+_DEAD_TTL_MS: Final = round(limits.DEAD_TTL_S * 1000)
+_CHUNK: Final = limits.SETTLE_BATCH_MAX_COUNT
+_KINDS: Final = {Kind.DONE: b"done", Kind.RETRY: b"retry", Kind.DEAD: b"dead"}
+
+
+def calls_for(keys: Keys, dispositions: Sequence[Disposition]) -> list[Call]:
+    """Return the script calls that carry out dispositions, each with the number of jobs in it."""
+    plain: dict[tuple[Source, int], list[Disposition]] = {}
+    special: dict[Source, list[Disposition]] = {}
+    back: dict[tuple[Source, int], list[bytes]] = {}
+    done = Kind.DONE
+    for disposition in dispositions:
+        lease = disposition.lease
+        if disposition.kind is done and lease.moved_id is None:
+            key = (lease.source, disposition.ttl_ms)
+            group = plain.get(key)
+            if group is None:
+                plain[key] = group = []
+            group.append(disposition)
+        elif disposition.kind is Kind.RETURN:
+            back.setdefault((lease.source, lease.starts), []).append(lease.entry)
+        else:
+            special.setdefault(lease.source, []).append(disposition)
+
+    calls: list[Call] = []
+    for (source, ttl_ms), group in plain.items():
+        for i in range(0, len(group), _CHUNK):
+            calls += _done(keys.of(source.queue), source, ttl_ms, group[i : i + _CHUNK])
+    for source, group in special.items():
+        for i in range(0, len(group), _CHUNK):
+            calls += _special(keys.of(source.queue), source, group[i : i + _CHUNK])
+    for (source, starts), entries in back.items():
+        for i in range(0, len(entries), _CHUNK):
+            calls.append(_give_back(keys.of(source.queue), source, starts, entries[i : i + _CHUNK]))
+    return calls
+
+
+def _done(keys: QueueKeys, source: Source, ttl_ms: int, group: list[Disposition]) -> list[Call]:
+    entries = [disposition.lease.entry for disposition in group]
+    # Redis refuses a TTL of 0, and a record that is kept for no time is none.
+    records = [disposition.record for disposition in group] if ttl_ms > 0 else [b""] * len(group)
+    if len(group) > 1 and sum(map(len, records)) > limits.MESSAGE_MAX_BYTES:
+        half = len(group) // 2
+        return _done(keys, source, ttl_ms, group[:half]) + _done(keys, source, ttl_ms, group[half:])
+    command = script("settle").call(
+        (keys.workers, keys.jobs, keys.entry_result), source.member, GROUP, ttl_ms, *entries, *records
+    )
+    return [(command, len(group))]
+
+
+def _special(keys: QueueKeys, source: Source, group: list[Disposition]) -> list[Call]:
+    size_bytes = sum(len(each.record) + len(each.body) + len(each.letter) for each in group)
+    if len(group) > 1 and size_bytes > limits.MESSAGE_MAX_BYTES:
+        half = len(group) // 2
+        return _special(keys, source, group[:half]) + _special(keys, source, group[half:])
+    args: list[bytes | str | int] = []
+    for each in group:
+        args += (each.lease.entry, each.lease.job_id, _KINDS[each.kind])
+        if each.kind is Kind.RETRY:
+            args += (max(0, each.delay_ms), each.body, b"")
+        else:
+            args += (each.ttl_ms, each.record if each.ttl_ms > 0 else b"", each.letter)
+    command = script("settle_special").call(
+        (keys.workers, keys.jobs, keys.index, keys.delayed, keys.bodies, keys.dead, keys.letter, keys.result),
+        source.member, GROUP, _DEAD_TTL_MS, *args,
+    )  # fmt: skip
+    return [(command, len(group))]
+
+
+def _give_back(keys: QueueKeys, source: Source, starts: int, entries: list[bytes]) -> Call:
+    command = script("give_back").call((keys.workers, keys.jobs), source.member, GROUP, RETURNED, starts, *entries)
+    return command, len(entries)

@@ -1,0 +1,268 @@
+"""The views of the broker on a server: lookups, depths, pages of jobs and dead letters, and the operator's verbs.
+
+What must be seen at one moment is read by one script; a batch of them travels in one exchange. Changes nothing but dead
+letters and the reports of the fleet. Safe from any thread; owns no state.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from headrace.config import limits
+from headrace.jobs import codec, ids
+from headrace.jobs.codec import ResultRecord
+from headrace.jobs.disposition import DeadLetter, unpack_letter
+from headrace.jobs.outcome import Failure
+from headrace.jobs.states import State
+
+from ..redisio.address import Address
+from ..redisio.connections import Command, Wires, raise_first
+from ..redisio.keys import GROUP, RETURNED, Keys
+from ..redisio.scripts import run, script
+from .redis_entries import read_fields
+from .views import JobView, QueueView
+
+_DEAD_TTL_MS: Final = round(limits.DEAD_TTL_S * 1000)
+#: Where the pages of `jobs` go on: among entries, or among jobs that wait for their time.
+_ENTRIES, _LATER = "e", "l"
+
+
+class RedisViews:
+    """BrokerViews on a server.
+
+    Args:
+        wires: Connections for any thread.
+        address: Where they lead, for messages.
+        keys: The names of all keys.
+    """
+
+    def __init__(self, wires: Wires, address: Address, keys: Keys) -> None:
+        self._wires = wires
+        self._where = address
+        self._names = keys
+
+    def lookup(self, job_ids: Sequence[str]) -> list[JobView | None]:
+        """Return what is known of each job; None for ids that never were."""
+        look = script("lookup")
+        parsed = [ids.parse(job_id) for job_id in job_ids]
+        commands = []
+        for job_id, parts in zip(job_ids, parsed, strict=True):
+            if parts is not None:
+                keys = self._names.of(parts.queue)
+                each = (keys.jobs, keys.delayed, keys.bodies, keys.index, keys.meta)
+                named = (keys.result + job_id.encode(), keys.letter + job_id.encode())
+                entry = "" if parts.delayed else parts.entry
+                commands.append(look.call(each + named, job_id, entry, GROUP, RETURNED))
+        replies = iter(self._run(commands))
+        return [
+            _view(job_id, parts, next(replies)) if parts else None
+            for job_id, parts in zip(job_ids, parsed, strict=True)
+        ]
+
+    def records(self, job_ids: Sequence[str]) -> list[ResultRecord | None]:
+        """Return the result records that are there, in one round trip."""
+        places: dict[str, list[int]] = {}
+        for i, job_id in enumerate(job_ids):
+            if (parts := ids.parse(job_id)) is not None:
+                places.setdefault(parts.queue, []).append(i)
+        commands: list[Command] = []
+        for queue, indexes in places.items():
+            prefix = self._names.of(queue).result
+            commands.append((b"MGET", *[prefix + job_ids[i].encode() for i in indexes]))
+        records: list[ResultRecord | None] = [None] * len(job_ids)
+        for indexes, packed in zip(places.values(), self._run(commands), strict=True):
+            for i, data in zip(indexes, packed, strict=True):
+                if data is not None:
+                    records[i] = codec.unpack_record(data)
+        return records
+
+    def queue_names(self) -> list[str]:
+        """Return the queues that ever had a job or a worker, sorted."""
+        return sorted(name.decode() for name in self._run([(b"SMEMBERS", self._names.queues)])[0])
+
+    def queues(self, names: Sequence[str]) -> list[QueueView]:
+        """Return depths of the named queues."""
+        count = script("depths")
+        every = [self._names.of(name) for name in names]
+        replies = self._run([
+            count.call((keys.jobs, keys.delayed, keys.dead, keys.workers), GROUP, RETURNED, _DEAD_TTL_MS)
+            for keys in every
+        ])  # fmt: skip
+        return [
+            QueueView(
+                name=name,
+                delayed=delayed,
+                queued=queued,
+                running=running,
+                dead=dead,
+                oldest_age_s=max(0, age_ms) / 1000,
+                workers=workers,
+            )
+            for name, (delayed, queued, running, dead, age_ms, workers) in zip(names, replies, strict=True)
+        ]
+
+    def jobs(self, queue: str, state: State | None, cursor: str, limit: int) -> tuple[list[JobView], str]:
+        """Return a page of jobs that have not ended, and the cursor of the next; "" when there is none.
+
+        Jobs with an entry come first, oldest first, then those that wait for their time, by due time.
+
+        Args:
+            queue: Name of the queue.
+            state: Only jobs in it; None for all.
+            cursor: Where the page before ended; "" for the first.
+            limit: The most that a page holds, at least 1.
+        """
+        has_entry = state in {None, State.QUEUED, State.RUNNING}
+        if not has_entry and state not in {State.DELAYED, State.RETRYING}:
+            return [], ""
+        where, _, after = cursor.partition(" ") if cursor else (_ENTRIES if has_entry else _LATER, "", "")
+        views: list[JobView] = []
+        if where == _ENTRIES:
+            views, after = self._entries(queue, state, after, limit)
+            if after or state is not None:
+                return views, f"{_ENTRIES} {after}" if after else ""
+            if len(views) == limit:
+                return views, _LATER
+        later, after = self._later(queue, state, after, limit - len(views))
+        return views + later, f"{_LATER} {after}" if after else ""
+
+    def dead(self, queue: str, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
+        """Return a page of dead letters, newest first, and the cursor of the next; "" when there is none."""
+        keys = self._names.of(queue)
+        died, _, job_id = cursor.partition(" ")
+        command = script("page_dead").call((keys.dead, keys.letter), job_id, died, limit)
+        letters, last_id, last_died = self._run([command])[0]
+        return [unpack_letter(letter) for letter in letters], _cursor(last_died, last_id)
+
+    def dead_letter(self, job_id: str) -> DeadLetter | None:
+        """Return one dead letter, or None."""
+        return self._letters([job_id])[0]
+
+    def dead_retry(self, job_ids: Sequence[str]) -> int:
+        """Queue dead jobs again under their ids, with all their attempts; return how many were there."""
+        again = script("dead_retry")
+        commands = []
+        for letter in self._letters(job_ids):
+            if letter is not None:
+                keys, job_id = self._names.of(letter.id.partition(":")[0]), letter.id.encode()
+                five = (keys.jobs, keys.index, keys.dead, keys.letter + job_id, keys.result + job_id)
+                commands.append(again.call(five, job_id, _as_new(letter.body)))
+        return sum(self._run(commands))
+
+    def dead_drop(self, job_ids: Sequence[str]) -> int:
+        """Forget dead letters; return how many were there."""
+        commands: list[Command] = []
+        for job_id in job_ids:
+            if (parts := ids.parse(job_id)) is not None:
+                keys = self._names.of(parts.queue)
+                commands += [(b"ZREM", keys.dead, job_id), (b"DEL", keys.letter + job_id.encode())]
+        return sum(self._run(commands)[1::2])
+
+    def fleet_put(self, worker: str, report: bytes, ttl_s: float) -> None:
+        """Publish what a worker says of itself, for `ttl_s` seconds; empty bytes take it back."""
+        self._run([script("fleet_put").call((self._names.fleet,), worker, round(ttl_s * 1000), report)])
+
+    def fleet(self) -> dict[str, bytes]:
+        """Return what the workers that are there say of themselves."""
+        flat, (seconds, microseconds) = self._run([(b"HGETALL", self._names.fleet), (b"TIME",)])
+        now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+        reports = zip(flat[::2], flat[1::2], strict=True)
+        return {
+            worker.decode(): packed[8:]
+            for worker, packed in sorted(reports)
+            if int.from_bytes(packed[:8], "big") >= now_ms
+        }
+
+    def _run(self, commands: Sequence[Command]) -> list[Any]:
+        """Run commands in one exchange."""
+        if not commands:
+            return []
+        replies = run(self._wires, commands)
+        raise_first(replies, self._where)
+        return replies
+
+    def _letters(self, job_ids: Sequence[str]) -> list[DeadLetter | None]:
+        parsed = [(job_id, parts) for job_id in job_ids if (parts := ids.parse(job_id))]
+        keys = [self._names.of(parts.queue).letter + job_id.encode() for job_id, parts in parsed]
+        replies = self._run([(b"GET", key) for key in keys])
+        found = {job_id: unpack_letter(data) for (job_id, _), data in zip(parsed, replies, strict=True) if data}
+        return [found.get(job_id) for job_id in job_ids]
+
+    def _entries(self, queue: str, state: State | None, after: str, limit: int) -> tuple[list[JobView], str]:
+        keys = self._names.of(queue)
+        command = script("page").call((keys.jobs,), GROUP, RETURNED, after, limit, state.value if state else "")
+        rows, last = self._run([command])[0]
+        return [_entry_view(queue, *row) for row in rows], last.decode()
+
+    def _later(self, queue: str, state: State | None, after: str, limit: int) -> tuple[list[JobView], str]:
+        keys = self._names.of(queue)
+        due, _, job_id = after.partition(" ")
+        three = (keys.delayed, keys.bodies, keys.index)
+        command = script("page_later").call(three, job_id, due, limit, state.value if state else "")
+        rows, last_id, last_due = self._run([command])[0]
+        views = [
+            JobView(id=each.decode(), queue=queue, state=State(kind.decode()), body=body, due_at_ms=int(float(due_at)))
+            for each, due_at, body, kind in rows
+        ]
+        return views, _cursor(last_due, last_id)
+
+
+def _cursor(score: bytes, job_id: bytes) -> str:
+    return f"{score.decode()} {job_id.decode()}" if job_id else ""
+
+
+def _entry_view(queue: str, entry: bytes, fields: Sequence[bytes], consumer: bytes, deliveries: int) -> JobView:
+    body, moved_id, _ = read_fields(fields)
+    return JobView(
+        id=moved_id or f"{queue}:{entry.decode()}",
+        queue=queue,
+        state=State.RUNNING if consumer else State.QUEUED,
+        body=body,
+        deliveries=deliveries,
+        worker=consumer.decode(),
+    )
+
+
+def _view(job_id: str, parts: ids.JobId, reply: Sequence[Any]) -> JobView | None:
+    """Return what lookup.lua answered, as a view."""
+    kind: bytes = reply[0]
+    queue = parts.queue
+    if kind == b"ended":
+        record = codec.unpack_record(reply[1])
+        return JobView(id=job_id, queue=queue, state=State(record.status), record=record)
+    if kind in {b"delayed", b"retrying"}:
+        return JobView(id=job_id, queue=queue, state=State(kind.decode()), body=reply[2], due_at_ms=int(reply[1]))
+    if kind in {b"queued", b"running"}:
+        consumer, deliveries = reply[2:] or (b"", 0)
+        view = _entry_view(queue, b"", reply[1], consumer, deliveries)
+        return msgspec.structs.replace(view, id=job_id)
+    if kind == b"dead":
+        return JobView(id=job_id, queue=queue, state=State.DEAD, record=_record_of(unpack_letter(reply[1])))
+    last_ms, last_number = _numbers(reply[1].split(b"-"))
+    was = 1 <= parts.number <= reply[2] if parts.delayed else (parts.at_ms, parts.number) <= (last_ms, last_number)
+    return JobView(id=job_id, queue=queue, state=None) if was else None
+
+
+def _numbers(texts: Iterable[bytes]) -> tuple[int, ...]:
+    return tuple(int(text) for text in texts)
+
+
+def _record_of(letter: DeadLetter) -> ResultRecord:
+    """Return a dead job's record as it was before it expired."""
+    kind, _, message = letter.error.partition(": ")
+    return ResultRecord(
+        codec.VERSION, State.DEAD, codec.NIL, Failure(kind, message, letter.traceback), letter.name, letter.attempts,
+        letter.deliveries, 0, letter.died_at_ms, letter.reason,
+    )  # fmt: skip
+
+
+def _as_new(body: bytes) -> bytes:
+    """Return the job with its counters set back; bytes that are no job stay as they are and fail again."""
+    try:
+        envelope = codec.unpack_envelope(body)
+    except codec.Malformed:
+        return body
+    if envelope.options is None:
+        return body
+    return codec.repack(envelope, msgspec.structs.replace(envelope.options, attempt=1, deliveries=0, interruptions=0))

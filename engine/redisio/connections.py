@@ -1,0 +1,193 @@
+"""Connections to a server: redis-py's synchronous ones with hiredis, driven a batch of commands at a time.
+
+A Wire is one connection for one role; a Wires is a small stack of them for callers of any thread. Both promise that a
+command is sent once at most, that a connection which failed is never used again, that a stale one is noticed before it
+is written to, and that a forked child opens its own. Errors of the network are BrokerUnavailable; errors of single
+commands are returned in their place. Retrying is the caller's business: only it knows what may be sent twice.
+"""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, cast
+
+import hiredis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
+
+from headrace.jobs.errors import BrokerUnavailable
+
+from .address import Address
+from .faults import unavailable
+
+#: One command: its name and its arguments. Text is sent as UTF-8.
+Command = tuple[bytes | str | int, ...]
+
+#: How long a reply may take: far above any script of ours, below the shortest patience of a supervisor.
+REPLY_TIMEOUT_S: Final = 5.0
+#: The longest that one reading command waits at the server; a dead network is noticed after this and REPLY_TIMEOUT_S.
+BLOCK_MAX_S: Final = 5.0
+#: Bytes asked of the socket at a time: a fetch of 500 small jobs then takes one or two calls.
+_READ_BYTES: Final = 256 * 1024
+#: Connections that a Wires keeps open for the next caller.
+_IDLE_MAX_COUNT: Final = 8
+
+
+class Wire:
+    """One connection for one role, opened at its first use; one exchange at a time, other threads wait.
+
+    Args:
+        address: Where the server is.
+        role: What CLIENT LIST shows behind "headrace:".
+        blocks: Whether commands wait at the server, up to BLOCK_MAX_S; such a wire knows its `client_id`.
+
+    Attributes:
+        client_id: The server's number of this connection; 0 while there is none. Only where `blocks`.
+    """
+
+    __slots__ = ("_address", "_blocks", "_closed", "_connection", "_lock", "_open", "_pid", "_role", "client_id")
+
+    def __init__(self, address: Address, role: str, *, blocks: bool = False) -> None:
+        self._address = address
+        self._role = role
+        self._blocks = blocks
+        self._closed = False
+        self._begin()
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands in one piece and return their replies in order, a ResponseError in place of a refused one.
+
+        Raises:
+            BrokerUnavailable: the server is away or refuses this client; what was sent may have been carried out.
+        """
+        if self._pid != os.getpid():
+            self._begin()
+        with self._lock:
+            if self._closed:
+                raise BrokerUnavailable(f"the broker at {self._address.url} was closed by this program; open it again")
+            try:
+                return self._exchange(commands)
+            except RedisError as error:
+                raise unavailable(error, self._address) from error
+            finally:
+                if self._closed:  # while this was under way
+                    self._connection.disconnect()
+
+    def close(self) -> None:
+        """End the connection, also under a waiting read, whose caller then sees BrokerUnavailable."""
+        self._closed = True
+        if self._pid == os.getpid():
+            self._connection.disconnect()
+
+    def _begin(self) -> None:
+        """Start afresh: in a forked child another thread may hold the lock for ever, and the socket is not ours."""
+        timeout_s = REPLY_TIMEOUT_S + (BLOCK_MAX_S if self._blocks else 0.0)
+        options = {"port": 6379} | self._address.options if "host" in self._address.options else self._address.options
+        self.client_id = 0
+        self._open = False
+        self._lock = threading.Lock()
+        self._connection = self._address.connection_class(
+            **options,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=REPLY_TIMEOUT_S,
+            socket_read_size=_READ_BYTES,
+            retry=Retry(NoBackoff(), 0),
+            retry_on_timeout=False,
+            health_check_interval=0,
+            client_name=f"headrace:{self._role}",
+            protocol=2,  # RESP3 gains nothing here: replies are lists of bytes in both
+        )
+        self._pid = os.getpid()
+
+    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        connection = self._ready()
+        read = connection.read_response
+        replies: list[Any] = []
+        try:
+            connection.send_packed_command([_pack(commands)])
+            for _ in commands:
+                try:
+                    replies.append(read())
+                except ResponseError as error:
+                    replies.append(error)
+        except BaseException:  # replies may still be on their way, and nobody must take them for theirs
+            self._open = False
+            connection.disconnect()
+            raise
+        return replies
+
+    def _ready(self) -> Any:
+        """Return the connection, connected; that the peer hung up is noticed here, where nothing was sent yet."""
+        connection = self._connection
+        if self._open:
+            try:
+                stale = connection.can_read(0)
+            except RedisError:
+                stale = True
+            if not stale:
+                return connection
+            self._open = False
+            connection.disconnect()
+        self.client_id = 0
+        connection.connect()
+        if self._blocks:
+            connection.send_command("CLIENT", "ID")
+            self.client_id = int(connection.read_response())
+        self._open = True
+        return connection
+
+
+class Wires:
+    """Wires for callers of any thread: each takes one, or a new one when none is idle.
+
+    Args:
+        address: Where the server is.
+        role: What CLIENT LIST shows behind "headrace:".
+    """
+
+    __slots__ = ("_address", "_closed", "_idle", "_role")
+
+    def __init__(self, address: Address, role: str) -> None:
+        self._address = address
+        self._role = role
+        self._idle: deque[Wire] = deque()
+        self._closed = False
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands over a wire of its own; see Wire.exchange."""
+        try:
+            wire = self._idle.pop()
+        except IndexError:
+            wire = Wire(self._address, self._role)
+            if self._closed:
+                wire.close()
+        try:
+            return wire.exchange(commands)
+        finally:
+            if self._closed or len(self._idle) >= _IDLE_MAX_COUNT:
+                wire.close()
+            else:
+                self._idle.append(wire)
+
+    def close(self) -> None:
+        """Close what is idle; what is in use closes when it comes back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+
+def raise_first(replies: Iterable[Any], address: Address) -> None:
+    """Raise BrokerUnavailable for the first refused command, if there is one."""
+    for reply in replies:
+        if isinstance(reply, ResponseError):
+            raise unavailable(reply, address) from reply
+
+
+def _pack(commands: Sequence[Command]) -> bytes:
+    """Return the commands' bytes; hiredis's own packer, since redis-py's looks at each argument twice in Python."""
+    pack = cast(Callable[[Command], bytes], hiredis.pack_command)  # its stub knows tuples of one only
+    if len(commands) == 1:
+        return pack(commands[0])
+    return b"".join([pack(command) for command in commands])

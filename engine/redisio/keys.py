@@ -1,0 +1,193 @@
+"""Every key that headrace has in a server: its name, type, lifetime and who writes it; nothing else builds a key.
+
+All keys of a queue carry its name in braces, so that they share a cluster slot and one script may touch them all.
+Building bytes only: no I/O. One QueueKeys is made for each queue and kept, so that the way of a job formats nothing.
+"""
+
+from typing import Final
+
+import msgspec
+
+#: The consumer group of every work stream; one group, so that XACK and XDEL together end an entry.
+GROUP: Final = b"headrace"
+#: The consumer that holds what was given back; it never registers, so that every sweep finds its entries orphaned.
+RETURNED: Final = b"returned"
+#: How long a batch's token is kept: longer than anybody goes on resending.
+TOKEN_TTL_S: Final = 600
+
+
+class KeyRule(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table of keys.
+
+    Attributes:
+        name: The name with `{namespace}`, `{Q}` for a queue and a capital word for what varies.
+        type: What the server's TYPE says.
+        expires: Whether it has a TTL; without one it ends with its last member, or never.
+        holds: What is in it.
+        writers: The scripts and verbs that write it.
+    """
+
+    name: str
+    type: str
+    expires: bool
+    holds: str
+    writers: str
+
+
+#: The table; docs/protocol.md shows it to those who read the server by hand, and a test compares a server with it.
+TABLE: Final = (
+    KeyRule(
+        name="{namespace}:queues",
+        type="set",
+        expires=False,
+        holds="the names of all queues",
+        writers="publish, register",
+    ),
+    KeyRule(
+        name="{namespace}:fleet",
+        type="hash",
+        expires=False,
+        holds="worker -> 8 bytes of expiry in milliseconds, big-endian, and its report",
+        writers="fleet_put.lua; each report is dropped after its own time",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:jobs",
+        type="stream",
+        expires=False,
+        holds="the queue: field m is the envelope, field i the job's id where it had another entry first",
+        writers="submit.lua, submit_later.lua, promote.lua, dead_retry.lua, anybody's XADD; settling deletes",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:workers",
+        type="zset",
+        expires=False,
+        holds="registration -> when its lease ends, milliseconds by the server's clock",
+        writers="register.lua, renew.lua, unregister.lua; recover.lua removes what expired",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:meta",
+        type="hash",
+        expires=False,
+        holds="delayed: how many jobs were delayed from the start; lease: the longest lease seen, in milliseconds",
+        writers="submit_later.lua, register.lua",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:delayed",
+        type="zset",
+        expires=False,
+        holds="job id -> when it is due, milliseconds by the server's clock; delayed and retrying jobs",
+        writers="submit_later.lua, settle_special.lua; promote.lua removes",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:bodies",
+        type="hash",
+        expires=False,
+        holds="job id -> envelope, for each member of :delayed",
+        writers="submit_later.lua, settle_special.lua; promote.lua removes",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:index",
+        type="hash",
+        expires=False,
+        holds="job id -> its entry, or `later` while it waits for a retry; only jobs that left their first entry",
+        writers="promote.lua, settle_special.lua, dead_retry.lua; settling removes",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:dead",
+        type="zset",
+        expires=False,
+        holds="job id -> when it died, milliseconds by the server's clock",
+        writers="settle_special.lua, which also removes what expired; dead_retry.lua, dead_drop",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:deadletter:ID",
+        type="string",
+        expires=True,
+        holds="a packed dead letter",
+        writers="settle_special.lua; dead_retry.lua and dead_drop remove",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:result:ID",
+        type="string",
+        expires=True,
+        holds="a packed result record",
+        writers="settle.lua, settle_special.lua; dead_retry.lua removes",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:token:TOKEN",
+        type="string",
+        expires=True,
+        holds="what a batch was answered, so that the same batch sent again gets the same answer",
+        writers="submit.lua, submit_later.lua, recover.lua",
+    ),
+)
+
+
+class QueueKeys(msgspec.Struct, frozen=True):
+    """The keys of one queue, as bytes.
+
+    Attributes:
+        queue: The queue's name.
+        name: The same as bytes.
+        jobs, workers, meta, delayed, bodies, index, dead: The keys; see TABLE.
+        result: What a result's key begins with; the job's id follows.
+        entry_result: The same with the queue's name in it; the entry follows.
+        letter: What a dead letter's key begins with; the job's id follows.
+        token: What a token's key begins with.
+    """
+
+    queue: str
+    name: bytes
+    jobs: bytes
+    workers: bytes
+    meta: bytes
+    delayed: bytes
+    bodies: bytes
+    index: bytes
+    dead: bytes
+    result: bytes
+    entry_result: bytes
+    letter: bytes
+    token: bytes
+
+
+class Keys:
+    """All keys of one namespace; keeps the keys of each queue once they were asked for. Safe from any thread.
+
+    Args:
+        namespace: What every key begins with.
+    """
+
+    __slots__ = ("_of", "_prefix", "fleet", "queues")
+
+    def __init__(self, namespace: str) -> None:
+        self._prefix = namespace.encode()
+        self._of: dict[str, QueueKeys] = {}
+        self.queues = self._prefix + b":queues"
+        self.fleet = self._prefix + b":fleet"
+
+    def of(self, queue: str) -> QueueKeys:
+        """Return the keys of a queue."""
+        keys = self._of.get(queue)
+        if keys is None:
+            keys = self._of[queue] = self._make(queue)
+        return keys
+
+    def _make(self, queue: str) -> QueueKeys:
+        name = queue.encode()
+        head = b"%b:{%b}:" % (self._prefix, name)
+        return QueueKeys(
+            queue,
+            name,
+            head + b"jobs",
+            head + b"workers",
+            head + b"meta",
+            head + b"delayed",
+            head + b"bodies",
+            head + b"index",
+            head + b"dead",
+            head + b"result:",
+            head + b"result:" + name + b":",
+            head + b"deadletter:",
+            head + b"token:",
+        )

@@ -1,0 +1,16 @@
+-- Queue a dead job again under its id.
+--
+-- KEYS  1 {Q}:jobs           stream  gets an entry with fields m and i
+--       2 {Q}:index          hash    job id -> that entry
+--       3 {Q}:dead           zset    loses the job
+--       4 {Q}:deadletter:ID  string  removed
+--       5 {Q}:result:ID      string  removed
+-- ARGV  1 the job's id
+--       2 its envelope, its counters set back
+-- Returns 1, or 0 when there is no such letter any more.
+if redis.call('EXISTS', KEYS[4]) == 0 then return 0 end
+local entry = redis.call('XADD', KEYS[1], '*', 'm', ARGV[2], 'i', ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], entry)
+redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('DEL', KEYS[4], KEYS[5])
+return 1

@@ -1,0 +1,25 @@
+-- Hand entries back that were never started, for any worker's next sweep.
+--
+-- KEYS  1 {Q}:workers  zset    read: the registration must still stand
+--       2 {Q}:jobs     stream  entries change their consumer
+-- ARGV  1 the registration under which the entries were delivered
+--       2 the consumer group
+--       3 the consumer that holds what was given back
+--       4 earlier starts of these entries: this delivery is taken back
+--       5... the entries
+-- Returns how many were handed back, or -1 when the registration is gone and nothing was done.
+redis.call('ZREM', KEYS[1], '') -- a write that is allowed at maxmemory must come first
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return -1 end
+
+-- XCLAIM takes from anybody: an entry that went back before may be with another worker by now.
+local own = {}
+for i = 5, #ARGV do
+  local pending = redis.call('XPENDING', KEYS[2], ARGV[2], ARGV[i], ARGV[i], 1, ARGV[1])
+  if #pending > 0 then own[#own + 1] = ARGV[i] end
+end
+if #own == 0 then return 0 end
+local claim = {'XCLAIM', KEYS[2], ARGV[2], ARGV[3], 0, unpack(own)}
+claim[#claim + 1] = 'RETRYCOUNT'
+claim[#claim + 1] = ARGV[4]
+claim[#claim + 1] = 'JUSTID'
+return #redis.call(unpack(claim))

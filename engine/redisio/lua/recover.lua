@@ -1,0 +1,100 @@
+-- Take over entries that nobody works on: those of revoked registrations, those given back, and this worker's own whose
+-- fetch reply was lost. Sweeps of several workers at once do no harm.
+--
+-- KEYS  1 {Q}:workers     zset    registration -> when its lease ends; expired ones are revoked here
+--       2 {Q}:jobs        stream  entries change their consumer; consumers of the revoked go when they hold nothing
+--       3 {Q}:meta        hash    read: the longest lease seen
+--       4 {Q}:token:T     string  what was taken, so that the same sweep sent again gets it again
+-- ARGV  1 this worker's registration
+--       2 the consumer group
+--       3 the consumer that holds what was given back
+--       4 the most to take over
+--       5 this worker's lease in milliseconds
+--       6 the last entry that this worker fetched: what it holds beyond that got lost on the way
+--       7 seconds that the token is kept
+--       8... entries beyond the last one that this worker does hold, since it took them over
+-- Returns triples: entry, earlier starts, fields; or an integer, 0, when this worker's own registration is gone.
+redis.call('ZREM', KEYS[1], '') -- a write that is allowed at maxmemory must come first, else SET is refused there
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+local group, me, room = ARGV[2], ARGV[1], tonumber(ARGV[4])
+local taken = {}
+
+local function give(entry, starts)
+  local found = redis.call('XRANGE', KEYS[2], entry, entry)
+  if #found == 0 then
+    redis.call('XACK', KEYS[2], group, entry) -- somebody deleted it: nothing is left to run
+    return false
+  end
+  taken[#taken + 1] = entry
+  taken[#taken + 1] = starts
+  taken[#taken + 1] = found[1][2]
+  return true
+end
+
+local kept = redis.call('GET', KEYS[4])
+if kept then
+  for entry, starts in string.gmatch(kept, '(%S+) (%d+)') do
+    if #redis.call('XPENDING', KEYS[2], group, entry, entry, 1, me) > 0 then give(entry, tonumber(starts)) end
+  end
+  return taken
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local lease = math.max(tonumber(ARGV[5]), tonumber(redis.call('HGET', KEYS[3], 'lease') or 0))
+-- A lease that ends further away than any can was entered before the clock was set back.
+local too_far = string.format('(%.0f', now + 2 * lease)
+for _, range in ipairs({{'-inf', string.format('(%.0f', now)}, {too_far, '+inf'}}) do
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], range[1], range[2], 'LIMIT', 0, 100)) do
+    if member ~= me then redis.call('ZREM', KEYS[1], member) end
+  end
+end
+
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[2], group)
+if consumers.err then return taken end
+
+local holds = {}
+for i = 8, #ARGV do holds[ARGV[i]] = true end
+local lost = redis.call('XPENDING', KEYS[2], group, '(' .. ARGV[6], '+', room + #ARGV - 7, me)
+for _, pending in ipairs(lost) do
+  if room > 0 and not holds[pending[1]] and give(pending[1], pending[4] - 1) then room = room - 1 end
+end
+
+local function sweep(consumer)
+  local swept = redis.call('XPENDING', KEYS[2], group, '-', '+', room, consumer)
+  for _, pending in ipairs(swept) do
+    local entry, starts = pending[1], pending[4]
+    if give(entry, starts) then
+      redis.call('XCLAIM', KEYS[2], group, me, 0, entry, 'RETRYCOUNT', starts + 1, 'JUSTID')
+      room = room - 1
+    end
+  end
+  return #swept
+end
+
+local gone = {}
+for _, flat in ipairs(consumers) do
+  local consumer = {}
+  for i = 1, #flat, 2 do consumer[flat[i]] = flat[i + 1] end
+  if consumer.name == ARGV[3] then
+    if room > 0 and consumer.pending > 0 then sweep(consumer.name) end
+  elseif consumer.name ~= me and not redis.call('ZSCORE', KEYS[1], consumer.name) then
+    gone[#gone + 1] = consumer
+  end
+  if #gone == 100 then break end
+end
+for _, consumer in ipairs(gone) do
+  local left = consumer.pending
+  if room > 0 and left > 0 then left = left - sweep(consumer.name) end
+  -- Only here, where nothing can come between: what a deleted consumer holds could never be claimed again.
+  if left == 0 and #redis.call('XPENDING', KEYS[2], group, '-', '+', 1, consumer.name) == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[2], group, consumer.name)
+  end
+end
+
+if #taken > 0 then
+  local lines = {}
+  for i = 1, #taken, 3 do lines[#lines + 1] = taken[i] .. ' ' .. taken[i + 1] end
+  redis.call('SET', KEYS[4], table.concat(lines, '\n'), 'EX', ARGV[7])
+end
+return taken

@@ -1,0 +1,32 @@
+-- End jobs that are done and still have their first entry: acknowledge, delete, and keep their result records.
+--
+-- KEYS  1 {Q}:workers         zset    read: the registration must still stand
+--       2 {Q}:jobs            stream  entries are acknowledged and deleted
+--       3 {Q}:result:QUEUE:   string  what the results' keys begin with; the entry follows
+-- ARGV  1 the registration under which the entries were delivered
+--       2 the consumer group
+--       3 milliseconds that results are kept
+--       4... n entries, then n records; a record may be empty
+-- Returns how many entries were acknowledged now, or -1 when the registration is gone and nothing was done.
+redis.call('ZREM', KEYS[1], '') -- a write that is allowed at maxmemory must come first, else SET is refused there
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return -1 end
+
+local count = (#ARGV - 3) / 2
+local acknowledged = redis.call('XACK', KEYS[2], ARGV[2], unpack(ARGV, 4, count + 3))
+if acknowledged == 0 then return 0 end -- the same batch, sent again
+redis.call('XDEL', KEYS[2], unpack(ARGV, 4, count + 3))
+
+local prefix, ttl = KEYS[3], ARGV[3]
+if acknowledged == count then
+  for i = 4, count + 3 do
+    local record = ARGV[i + count]
+    if record ~= '' then redis.call('SET', prefix .. ARGV[i], record, 'PX', ttl) end
+  end
+else
+  -- Some had ended before: their records stand.
+  for i = 4, count + 3 do
+    local record = ARGV[i + count]
+    if record ~= '' then redis.call('SET', prefix .. ARGV[i], record, 'PX', ttl, 'NX') end
+  end
+end
+return acknowledged

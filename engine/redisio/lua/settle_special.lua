@@ -1,0 +1,48 @@
+-- End jobs one by one: those that left their first entry, those that are tried again, those that are given up.
+--
+-- KEYS  1 {Q}:workers     zset    read: the registration must still stand
+--       2 {Q}:jobs        stream  entries are acknowledged and deleted
+--       3 {Q}:index       hash    job id -> "later" when it is tried again; removed when it ends
+--       4 {Q}:delayed     zset    job id -> due, when it is tried again
+--       5 {Q}:bodies      hash    job id -> the next try's envelope
+--       6 {Q}:dead        zset    job id -> when it died; what is older than a dead letter may get is removed
+--       7 {Q}:deadletter: string  what the dead letters' keys begin with; the job's id follows
+--       8 {Q}:result:     string  what the results' keys begin with; the job's id follows
+-- ARGV  1 the registration under which the entries were delivered
+--       2 the consumer group
+--       3 milliseconds that dead letters are kept
+--       4... for each job: entry, job id, kind (done, retry, dead), number, bytes, bytes:
+--            done   milliseconds that its record is kept, the record or "", ""
+--            retry  milliseconds until the next try, its envelope, ""
+--            dead   milliseconds that its record is kept, the record or "", the dead letter
+-- Returns how many entries were acknowledged now, or -1 when the registration is gone and nothing was done.
+-- Each job is written down first and acknowledged last: a script that fails in between is not rolled back, and a job
+-- that is in two places runs twice, which is better than not at all.
+redis.call('ZREM', KEYS[1], '') -- a write that is allowed at maxmemory must come first, else the others are refused there
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return -1 end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local acknowledged, died = 0, false
+for i = 4, #ARGV, 6 do
+  local entry, id, kind, number, bytes = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  if #redis.call('XPENDING', KEYS[2], ARGV[2], entry, entry, 1) > 0 then -- else it was settled before
+    if kind == 'retry' then
+      redis.call('HSET', KEYS[5], id, bytes)
+      redis.call('HSET', KEYS[3], id, 'later')
+      redis.call('ZADD', KEYS[4], string.format('%.0f', now + number), id)
+    else
+      if kind == 'dead' then
+        redis.call('SET', KEYS[7] .. id, ARGV[i + 5], 'PX', ARGV[3])
+        redis.call('ZADD', KEYS[6], string.format('%.3f', now + i / 6000), id) -- in the batch's order
+        died = true
+      end
+      if bytes ~= '' then redis.call('SET', KEYS[8] .. id, bytes, 'PX', number) end
+      redis.call('HDEL', KEYS[3], id)
+    end
+    acknowledged = acknowledged + redis.call('XACK', KEYS[2], ARGV[2], entry)
+    redis.call('XDEL', KEYS[2], entry)
+  end
+end
+if died then redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', string.format('%.0f', now - ARGV[3])) end
+return acknowledged

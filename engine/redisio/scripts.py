@@ -1,0 +1,78 @@
+"""The Lua scripts, one file each in lua/, and how they are called: by their hashes, any number of them in one exchange.
+
+A server that does not know a script (a new one, a failover, SCRIPT FLUSH) is taught it, and only the calls that failed
+for that are sent again. No state beyond the texts, which are read once.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Any, Protocol
+
+import msgspec
+from redis.exceptions import NoScriptError
+
+from .connections import Command
+
+
+class Script(msgspec.Struct, frozen=True):
+    """A script.
+
+    Attributes:
+        name: Its file's name without ".lua".
+        text: What the server runs.
+        sha1: Its hash in hexadecimal, by which it is called.
+    """
+
+    name: str
+    text: bytes
+    sha1: bytes
+
+    def call(self, keys: Sequence[bytes], *args: bytes | str | int) -> Command:
+        """Return the command that runs it.
+
+        Args:
+            keys: The keys that its header names, in that order.
+            args: The arguments that its header names.
+        """
+        return (b"EVALSHA", self.sha1, len(keys), *keys, *args)
+
+
+class Exchange(Protocol):
+    """What carries commands: a Wire or a Wires."""
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands in one piece and return their replies in order."""
+
+
+@cache
+def script(name: str) -> Script:
+    """Return the script of lua/NAME.lua."""
+    text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_bytes()
+    made = Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+    _BY_SHA1[made.sha1] = made
+    return made
+
+
+def run(wire: Exchange, commands: Sequence[Command]) -> list[Any]:
+    """Exchange commands, some of which call scripts; scripts that the server lacks are loaded and called again.
+
+    Returns:
+        Replies in order; a ResponseError in place of a refused one.
+
+    Raises:
+        BrokerUnavailable: as Wire.exchange.
+    """
+    replies = wire.exchange(commands)
+    missed = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if missed:
+        texts = {sha1: _BY_SHA1[sha1].text for i in missed if isinstance(sha1 := commands[i][1], bytes)}
+        loads: list[Command] = [(b"SCRIPT", b"LOAD", text) for text in texts.values()]
+        again = wire.exchange(loads + [commands[i] for i in missed])
+        for i, reply in zip(missed, again[len(loads) :], strict=True):
+            replies[i] = reply
+    return replies
+
+
+_BY_SHA1: dict[bytes, Script] = {}
