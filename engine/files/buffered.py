@@ -1,11 +1,10 @@
 """The async buffered file: many small records in, few large writes out, on asyncio and on trio.
 
-`write` takes a batch whole or not at all, and waits while the buffer is full. One writer, a long-lived child of a task
-group that the file owns, gathers records until 64 KiB or 100 ms and writes them with one hop. A full disk is
-backpressure and shows in `healthy`: the write is tried until space returns; no record is dropped, doubled or torn.
-
-Open and close it as any async context manager: both in the same owner, and what was opened last is closed first
-(contextlib.AsyncExitStack does that). The writer is shielded: it outlives a cancelled owner until `close`.
+`write` takes a batch whole or not at all, and waits while the buffer is full. One writer gathers records until 64 KiB
+or 100 ms and writes them with one hop. A full disk is backpressure and shows in `healthy`: the write is tried until
+space returns; no record is dropped, doubled or torn. The writer lives from `open` to `close`, apart from the scopes
+around them: it outlives a cancelled owner, files close in any order, and its faults come out of `write`, `flush` and
+`close`, never elsewhere.
 """
 
 import math
@@ -16,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 import anyio
-from anyio.abc import TaskGroup
+import sniffio
 from anyio.lowlevel import checkpoint
 
 from headrace.config.errors import ConfigError
@@ -72,8 +71,8 @@ class BufferedFile:
         self._logged_at_s = -math.inf
         self._last_error: Exception | None = None
         self._failure: Exception | None = None
-        self._group: TaskGroup | None = None
-        self._closing = False
+        self._host: object = None
+        self._opened = self._closing = False
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -91,15 +90,14 @@ class BufferedFile:
             OSError: it cannot be opened; names the path.
             ConfigError: another writer has it, or it was opened before.
         """
-        if self._group is not None or self._closing:
+        if self._opened:
             raise ConfigError(f"{self.path} was opened before; make a new BufferedFile for each opening")
         self._wake, self._progress, self._ended = anyio.Event(), anyio.Event(), anyio.Event()
         self._turn = anyio.Lock(fast_acquire=True)
-        self._scope = anyio.CancelScope(shield=True)
+        self._scope = anyio.CancelScope()
         await self._medium.open()
-        self._group = anyio.create_task_group()
-        await self._group.__aenter__()
-        self._group.start_soon(self._run, name=f"writer of {self.path}")
+        self._opened = True
+        self._start()
 
     async def write(self, records: Sequence[bytes]) -> None:
         """Take records, in order; waits while the buffer is full. Cancelled while it waits, it has taken none of them.
@@ -151,8 +149,7 @@ class BufferedFile:
         Raises:
             TimeoutError: records are left unwritten, such as on a full disk; says how many and why.
         """
-        group, self._group = self._group, None
-        if group is None:
+        if not self._opened or self._closing:
             return
         self._closing = True
         self._wake.set()
@@ -162,11 +159,8 @@ class BufferedFile:
             if not self._ended.is_set():
                 self._scope.cancel()
                 await self._ended.wait()
-        try:
-            await group.__aexit__(None, None, None)
-        finally:
-            if self._failure is not None:
-                raise self._failure
+        if self._failure is not None:
+            raise self._failure
 
     def statistics(self) -> FileStatistics:
         """Return the counters; never waits."""
@@ -196,12 +190,38 @@ class BufferedFile:
     def _require_open(self, *, closing_is_open: bool = False) -> None:
         if self._failure is not None:
             raise OSError(f"{self.path} is no longer written to: {self._failure}") from self._failure
-        if self._group is None and not (closing_is_open and self._closing and not self._ended.is_set()):
+        if not self._opened or self._ended.is_set() or (self._closing and not closing_is_open):
             raise OSError(f"{self.path} is not open: the caller writes before open() or after close()")
 
-    # The writer: everything below runs in one child of the task group.
+    def _start(self) -> None:
+        """Start the writer, in no task group of the owner's.
+
+        A group entered in `open` and left in `close` would break the nesting of the scopes that an owner opens around
+        one of them. `close` always ends the writer, and what it raises is kept for its callers.
+        """
+        name = f"writer of {self.path}"
+        if sniffio.current_async_library() == "trio":
+            import trio
+
+            self._host = trio.lowlevel.spawn_system_task(self._run, name=name)
+        else:
+            import asyncio
+
+            self._host = asyncio.get_running_loop().create_task(self._run(), name=name)
+
+    # The writer: everything below runs in it.
 
     async def _run(self) -> None:
+        try:
+            await self._write_until_closed()
+        finally:
+            if not self._closing and self._failure is None:  # the loop itself is ending
+                _log.error("a file was not closed", path=str(self.path), pending=self._accepted - self._written)
+            self._medium.abandon()
+            self._ended.set()
+            self._report_progress()
+
+    async def _write_until_closed(self) -> None:
         with self._scope:
             try:
                 while self._records or not self._closing:
@@ -223,9 +243,6 @@ class BufferedFile:
                 f"({self._last_error or 'the disk does not answer'}); free space or mend the disk, then run them again"
             )
             self._failure.__cause__ = self._last_error
-        self._medium.abandon()
-        self._ended.set()
-        self._report_progress()
 
     async def _wait_until_due(self) -> None:
         while (pause_s := self._pause_s(anyio.current_time())) > 0:

@@ -1,7 +1,7 @@
 """Sinks that write one JSON line for each outcome: FileSink for a Dispatcher, OutcomeLog for `--log-outcomes`.
 
 Both promise every outcome in order, none twice, and a full disk as waiting with `healthy` False; after a crash at most
-the end of the last line is missing. Open and close them in one owner, the last opened first. They own a BufferedFile.
+the end of the last line is torn, and cut when the file is opened again. Each owns one BufferedFile.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,6 @@
 
 import gc
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
@@ -275,16 +274,36 @@ async def test_a_batch_larger_than_the_buffer_is_taken_when_it_is_empty(tmp_path
     assert b"0\n1\n2\n3\n4\n5\n" == (tmp_path / "log").read_bytes()
 
 
-async def test_files_close_in_a_stack_and_leave_no_open_descriptor(tmp_path: Path) -> None:
-    """Several files in one owner close in reverse order, and none leaves a descriptor behind."""
+async def test_files_close_in_any_order_and_scope_and_leave_no_descriptor(tmp_path: Path) -> None:
+    """Files close in the order they were opened, inside a shield, and in another child; none leaves a descriptor."""
     gc.collect()
     before = open_descriptors()
-    async with AsyncExitStack() as stack:
-        for name in "abc":
-            file = await stack.enter_async_context(BufferedFile(tmp_path / name))
-            await file.write([name.encode()])
+    files = [BufferedFile(tmp_path / name) for name in "abc"]
+    for file in files:
+        await file.open()
+        await file.write([b"1"])
+    await files[0].close()
+    with anyio.CancelScope(shield=True):
+        await files[1].close()
+    async with anyio.create_task_group() as group:
+        group.start_soon(files[2].close)
     assert before >= open_descriptors()
-    assert [b"a\n", b"b\n", b"c\n"] == [(tmp_path / name).read_bytes() for name in "abc"]
+    assert [b"1\n"] * 3 == [file.path.read_bytes() for file in files]
+
+
+def test_a_loop_that_ends_before_the_file_is_closed_does_not_hang(
+    tmp_path: Path, anyio_backend_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An owner that forgets to close gets its loop back, and the log says so."""
+
+    async def forget() -> None:
+        file = BufferedFile(tmp_path / "log", FileSettings(linger_s=60.0))
+        await file.open()
+        await file.write([b"{}"])
+
+    anyio.run(forget, backend=anyio_backend_name)
+    assert "a file was not closed" in caplog.text
+    assert "pending=1" in caplog.text
 
 
 async def test_an_emptied_file_is_not_filled_up_with_zeros_after_a_fault(tmp_path: Path) -> None:
