@@ -22,7 +22,7 @@ from .broker.views import BrokerViews, JobView
 FIRST_S: Final = 0.001
 LONGEST_S: Final = 0.05
 #: How often a waiter makes sure that its job still exists.
-LOOKUP_EVERY_S: Final = 1.0
+LOOKUP_EVERY_S: Final = 0.25
 #: Ids in one question.
 BATCH_COUNT: Final = 500
 

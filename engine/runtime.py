@@ -20,6 +20,7 @@ from headrace.jobs.errors import ConfigError
 from headrace.jobs.handler import HandlerPlan
 from headrace.jobs.registry import Registry
 from headrace.jobs.submission import SubmitOptions, check_size, submit_options
+from headrace.workers.groups import plain_group
 
 from .broker.port import Bound, Submission
 from .client import Client
@@ -236,7 +237,7 @@ class Engine(Handlers):
             BrokerUnavailable: the server could not be reached at the start.
         """
         stop = Stop()
-        async with anyio.create_task_group() as group:
+        async with plain_group() as group:
             await group.start(stop_on_signals, stop)
             async with self:
                 await self._work(stop, queues, burst=burst)
@@ -250,7 +251,7 @@ class Engine(Handlers):
             queues: As for `run`.
         """
         stop = Stop()
-        async with self, anyio.create_task_group() as group:
+        async with self, plain_group() as group:
             await group.start(self._start, stop, queues)
             try:
                 yield self
@@ -304,7 +305,7 @@ class Engine(Handlers):
             worker = self._worker = Worker(broker, broker, plan)
             async with self._lifespan(self) if self._lifespan else nullcontext() as state:
                 worker.state = state
-                async with anyio.create_task_group() as group:
+                async with plain_group() as group:
                     if burst:
                         group.start_soon(stop_when_empty, stop, worker.queues_are_empty)
                     await worker.run(stop, task_status=task_status)

@@ -135,6 +135,11 @@ class Fetcher:
             raise failure
         return leases or []
 
+    def free_rooms(self) -> dict[str, int]:
+        """Return how many jobs of each queue could start at once; queues without room are left out."""
+        rooms = {queue: min(pool.room(0) for pool in pools) for queue, pools in self._feeds.items()}
+        return {queue: min(room, limits.FETCH_BATCH_MAX_COUNT) for queue, room in rooms.items() if room > 0}
+
     def _rooms(self) -> dict[str, int]:
         """Return the queues to read, the most deserving first, and how many jobs of each there is room for."""
         now_s = time.monotonic()

@@ -24,6 +24,7 @@ from headrace.jobs.disposition import Disposition, Kind, Rules
 from headrace.jobs.handler import HandlerPlan
 from headrace.jobs.outcome import Outcome, Status
 from headrace.jobs.registry import Registry
+from headrace.workers.groups import plain_group
 from headrace.workers.runners.portal import Portal
 from headrace.workers.runners.process import ProcessRunner
 
@@ -125,7 +126,7 @@ class Worker:
         self._broker.listen(partial(_post, portal, self._fetcher.on_jobs))
         heartbeat = Heartbeat(self._broker.renew, settings.lease_s, lambda: _post(portal, lambda: self._lost.set()))
         try:
-            async with self.dispatcher, anyio.create_task_group() as group:
+            async with self.dispatcher, plain_group() as group:
                 heartbeat.start()
                 group.start_soon(self._watch.lag.run)
                 queues = tuple(self._plan.queues)
@@ -157,7 +158,7 @@ class Worker:
 
     async def _work(self, stop: Stop, registration: Registration, task_status: anyio.abc.TaskStatus[None]) -> None:
         queues = tuple(self._plan.queues)
-        async with anyio.create_task_group() as loops:
+        async with plain_group() as loops:
             loops.start_soon(self._fetcher.run)
             loops.start_soon(self._register_anew, registration)
             loops.start_soon(move, self._broker, self._upkeep, queues)
@@ -233,9 +234,7 @@ class Worker:
             pool.offer(batch)
 
     def _free_rooms(self) -> dict[str, int]:
-        free = {name: pool.room(0) for name, pool in self.dispatcher.pools.items()}
-        room = min(free["async"], max(free.values()))
-        return dict.fromkeys(self._plan.queues, room) if room > 0 else {}
+        return self._fetcher.free_rooms()
 
     async def _register_anew(self, registration: Registration) -> None:
         """Whenever the registration is lost: stop what runs under it, whose outcomes are refused, and make a new one."""
