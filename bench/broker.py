@@ -1,22 +1,18 @@
 """How many jobs a second does the broker carry, with nothing around it: submit, fetch and settle in batches of 500.
 
-Starts a server of its own, on a Unix socket, with the AOF on. Each phase runs by itself, so that the figures say what one
-job costs in each; the last one fetches and settles in turn, as a worker with no-op handlers would.
+Starts a server of its own, on a Unix socket, with the AOF on. Each phase runs by itself, so that the figures say what
+one job costs in each; the last one fetches and settles in turn, as a worker with no-op handlers would.
 
     python bench/broker.py [--jobs 200000] [--fsync no|everysec|always] [--json]
 """
 
 import argparse
 import json
-import pathlib
+import platform
 import resource
-import sys
-import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
-
-from servers import server_binary, start_valkey
+from support import FSYNC, server, server_binary, server_version
 
 from headrace.engine.broker.port import Bound, Registration, Submission
 from headrace.engine.broker.redis import RedisBroker
@@ -27,11 +23,13 @@ BATCH = 500
 
 
 def cpu_s() -> float:
+    """Return the CPU time that this process has used."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 def measure(url: str, count: int) -> dict[str, float]:
+    """Return what was measured, by name."""
     broker = RedisBroker(url)
     broker.register(Registration("bench", ("bench",), 60.0))
     body = codec.pack_envelope("add", b"\x93\x01\x02\xb00123456789abcdef")
@@ -52,10 +50,8 @@ def measure(url: str, count: int) -> dict[str, float]:
     publish()
     phase("publish", now, used)
 
-    batches = []
     now, used = time.perf_counter(), cpu_s()
-    for _ in range(0, count, BATCH):
-        batches.append(broker.fetch({"bench": BATCH}, 1.0))
+    batches = [broker.fetch({"bench": BATCH}, 1.0) for _ in range(0, count, BATCH)]
     phase("fetch", now, used)
     assert count == sum(map(len, batches))
 
@@ -78,19 +74,19 @@ def measure(url: str, count: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=200_000)
-    parser.add_argument("--fsync", choices=["no", "everysec", "always"], default="everysec")
+    parser.add_argument("--fsync", choices=FSYNC, default="everysec")
     parser.add_argument("--json", action="store_true", help="print one JSON line")
     args = parser.parse_args()
-    aof = ["--appendonly", "no"] if args.fsync == "no" else ["--appendonly", "yes", "--appendfsync", args.fsync]
-    with tempfile.TemporaryDirectory() as folder, start_valkey(pathlib.Path(folder), *aof) as server:
+    with server(args.fsync) as (socket, _):
         figures = {
             "jobs": args.jobs,
             "fsync": args.fsync,
-            "server": pathlib.Path(server_binary()).name,
-            "python": sys.version.split()[0],
-            **measure(server.unix_url, args.jobs),
+            "server": server_version(server_binary()),
+            "python": platform.python_version(),
+            **measure(f"unix://{socket}", args.jobs),
         }
     if args.json:
         print(json.dumps(figures))

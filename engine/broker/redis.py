@@ -1,14 +1,15 @@
 """The broker on a Redis or Valkey server: the whole port, by Streams and Lua scripts, a round trip for each batch.
 
-It promises what port.py says, by the rules beside each script in redisio/lua/. Threads: `fetch` and `recover` belong
-to one thread, with a connection of their own; `settle`, `promote`, `register` and `unregister` share another; `renew`
-has a third, so that nothing delays it; everything else is for any thread. No I/O before the first verb. A forked child
-may publish and look, over connections of its own.
+It promises what port.py says, by the rules beside each script in redisio/lua/. Every verb is for
+any thread, but one `fetch` at a time: `fetch` has a connection of its own, `settle`, `promote` and registering share
+another, `renew` has a third, so that nothing delays it. No I/O before the first verb. A forked child may publish and
+look, over connections of its own.
 """
 
 import contextlib
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -38,21 +39,21 @@ _PROMOTE_COUNT: Final = limits.SUBMIT_BATCH_COUNT
 _INTERRUPT_TRIES, _INTERRUPT_PAUSE_S = 3, 0.0005
 
 
+class _Hold(msgspec.Struct):
+    """A queue of a registration, with what tells entries in hand from those whose fetch reply was lost."""
+
+    source: Source
+    last: bytes = b"0-0"  # the last entry that a fetch brought
+    taken: set[bytes] = msgspec.field(default_factory=set)  # entries taken over and not settled yet
+
+
 class _Standing(msgspec.Struct, frozen=True):
-    """A registration as it is now: replaced as a whole, so that any thread may read it."""
+    """A registration; replaced as a whole by the next, so that any thread may read it."""
 
     member: str
-    queues: tuple[str, ...]
     lease_ms: int
-    sources: dict[str, Source]
+    queues: dict[str, _Hold]
     left: bool = False
-
-
-class _Held(msgspec.Struct):
-    """What tells lost entries from held ones in a queue: the last entry fetched, and those beyond it taken over."""
-
-    last: bytes = b"0-0"
-    taken: set[bytes] = msgspec.field(default_factory=set)
 
 
 class RedisBroker(RedisViews):
@@ -76,9 +77,9 @@ class RedisBroker(RedisViews):
         self._lease = Wire(self._address, "lease")
         self._epoch = 0
         self._standing: _Standing | None = None
-        self._held: dict[str, _Held] = {}
+        self._claiming = threading.Lock()
         self._sweep = 0
-        self._fetch_failed = False
+        self._find_lost_at_s = 0.0
         self._waiting = False
         self._interrupted = False
 
@@ -114,14 +115,10 @@ class RedisBroker(RedisViews):
         before = self._standing.member if self._standing else ""
         self._epoch += 1
         member = f"{registration.worker}:{self._epoch}"
-        standing = _Standing(
-            member,
-            registration.queues,
-            round(registration.lease_s * 1000),
-            {queue: Source(queue, member) for queue in registration.queues},
-        )
+        queues = {queue: _Hold(Source(queue, member)) for queue in registration.queues}
+        standing = _Standing(member, round(registration.lease_s * 1000), queues)
         self._enter(self._writer, standing, before)
-        self._held = {queue: _Held() for queue in registration.queues}
+        self._find_lost_at_s = time.monotonic() + registration.lease_s / 3
         self._standing = standing
 
     def renew(self) -> bool:
@@ -154,14 +151,11 @@ class RedisBroker(RedisViews):
         self._interrupted = False
         self._waiting = wait_s > 0
         try:
-            if self._fetch_failed:
-                leases = self.recover(rooms)
-                self._fetch_failed = False
-                if leases:
-                    return leases
+            if time.monotonic() >= self._find_lost_at_s and (leases := self._find_lost(standing, rooms)):
+                return leases
             return self._fetch(standing, rooms, wait_s)
         except BrokerUnavailable:
-            self._fetch_failed = True  # the reply may have been lost with jobs in it
+            self._find_lost_at_s = 0.0  # the reply may have been lost with jobs in it
             raise
         finally:
             self._waiting = False
@@ -181,36 +175,24 @@ class RedisBroker(RedisViews):
         """Do nothing: `fetch` waits at the server."""
 
     def recover(self, rooms: Mapping[str, int]) -> list[Lease]:
-        """Take over what dead workers left and what was given back; also what a lost reply kept from this worker."""
+        """Take over what dead workers left and what was given back; see Broker."""
         standing = self._stand("recover")
-        token = f"{standing.member}-{self._sweep}"
-        queues = [queue for queue in rooms if queue in standing.sources and not standing.left]
-        commands = []
-        for queue in queues:
-            keys, held = self._keys.of(queue), self._held[queue]
-            commands.append(
-                script("recover").call(
-                    (keys.workers, keys.jobs, keys.meta, keys.token + token.encode()),
-                    standing.member,
-                    GROUP,
-                    RETURNED,
-                    min(rooms[queue], limits.FETCH_BATCH_MAX_COUNT),
-                    standing.lease_ms,
-                    held.last,
-                    TOKEN_TTL_S,
-                    *held.taken.copy(),
+        if standing.left:
+            return []
+        with self._claiming:
+            # Sent again with the same token after a lost reply, a sweep answers the same.
+            token = f"{standing.member}-{self._sweep}".encode()
+            sweep, commands = script("recover"), []
+            for queue, room in rooms.items():
+                keys = self._keys.of(queue)
+                four = (keys.workers, keys.jobs, keys.meta, keys.token + token)
+                most = min(room, limits.FETCH_BATCH_MAX_COUNT)
+                taken = standing.queues[queue].taken.copy()
+                commands.append(
+                    sweep.call(four, standing.member, GROUP, RETURNED, most, standing.lease_ms, TOKEN_TTL_S, *taken)
                 )
-            )
-        replies = run(self._reader, commands)
-        raise_first(replies, self._address)
-        self._sweep += 1  # this one's reply came: the next is another sweep
-        leases: list[Lease] = []
-        for queue, reply in zip(queues, replies, strict=True):
-            taken = reply or []
-            self._held[queue].taken.update(taken[::3])
-            source = standing.sources[queue]
-            triples = zip(taken[::3], taken[1::3], taken[2::3], strict=True)
-            leases += [lease_of(source, entry, fields, starts) for entry, starts, fields in triples]
+            leases = self._take(standing, rooms, run(self._any, commands))
+            self._sweep += 1
         return leases
 
     def settle(self, dispositions: Sequence[Disposition]) -> int:
@@ -218,9 +200,10 @@ class RedisBroker(RedisViews):
         calls = calls_for(self._keys, dispositions)
         replies = run(self._writer, [command for command, _ in calls])
         raise_first(replies, self._address)
-        for held in self._held.values():
-            if held.taken:  # rare: something was taken over
-                held.taken.difference_update([disposition.lease.entry for disposition in dispositions])
+        for hold in self._standing.queues.values() if self._standing else ():
+            if hold.taken:  # rare: something was taken over
+                source = hold.source
+                hold.taken.difference_update([each.lease.entry for each in dispositions if each.lease.source is source])
         return sum([count for (_, count), reply in zip(calls, replies, strict=True) if reply == -1])
 
     def promote(self, queues: Sequence[str]) -> float | None:
@@ -244,6 +227,31 @@ class RedisBroker(RedisViews):
         if self._standing is None:
             raise RuntimeError(f"{verb} was called before register; register this worker first")
         return self._standing
+
+    def _find_lost(self, standing: _Standing, rooms: Mapping[str, int]) -> list[Lease]:
+        """Return jobs that were delivered to this worker by a fetch whose reply did not come; asked now and then."""
+        with self._claiming:
+            look, commands = script("find_lost"), []
+            for queue, room in rooms.items():
+                keys, hold = self._keys.of(queue), standing.queues[queue]
+                two = (keys.workers, keys.jobs)
+                commands.append(look.call(two, standing.member, GROUP, hold.last, room, *hold.taken.copy()))
+            leases = self._take(standing, rooms, run(self._reader, commands))
+        if not leases:  # else there may be more than there was room for
+            self._find_lost_at_s = time.monotonic() + standing.lease_ms / 3000
+        return leases
+
+    def _take(self, standing: _Standing, queues: Iterable[str], replies: Sequence[Any]) -> list[Lease]:
+        """Note entries that came otherwise than by a fetch, and return their leases."""
+        raise_first(replies, self._address)
+        leases: list[Lease] = []
+        for queue, reply in zip(queues, replies, strict=True):
+            hold, triples = standing.queues[queue], reply or ()
+            entries = triples[::3]
+            hold.taken.update(entries)
+            each = zip(entries, triples[1::3], triples[2::3], strict=True)
+            leases += [lease_of(hold.source, entry, fields, starts) for entry, starts, fields in each]
+        return leases
 
     def _enter(self, wire: Wire, standing: _Standing, before: str) -> None:
         """Enter a registration in all its queues, and make their groups."""
@@ -285,9 +293,9 @@ class RedisBroker(RedisViews):
             raise_first([reply], self._address)
         leases: list[Lease] = []
         for stream, entries in reply or ():
-            queue = queues[jobs.index(stream)]
-            self._held[queue].last = entries[-1][0]
-            leases += leases_of(standing.sources[queue], entries)
+            hold = standing.queues[queues[jobs.index(stream)]]
+            hold.last = entries[-1][0]
+            leases += leases_of(hold.source, entries)
         return leases
 
     def _mend(self, error: ResponseError, standing: _Standing) -> None:
@@ -297,7 +305,9 @@ class RedisBroker(RedisViews):
         log.warning("group lost", queues=list(standing.queues), why=str(error), then="made anew from the first entry")
         # Whatever was pending went with the group, so this registration can settle nothing that it should not.
         self._enter(self._reader, standing, "")
-        self._held = {queue: _Held() for queue in standing.queues}
+        for hold in standing.queues.values():
+            hold.last = b"0-0"
+            hold.taken.clear()
 
     def _refused(self, answer: Any, queue: str, count: int, bound: Bound) -> Exception:
         """Return the error for a batch that was not added."""

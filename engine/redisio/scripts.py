@@ -64,6 +64,8 @@ def run(wire: Exchange, commands: Sequence[Command]) -> list[Any]:
     Raises:
         BrokerUnavailable: as Wire.exchange.
     """
+    if not commands:
+        return []
     replies = wire.exchange(commands)
     missed = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if missed:

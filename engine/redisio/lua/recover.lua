@@ -1,5 +1,5 @@
--- Take over entries that nobody works on: those of revoked registrations, those given back, and this worker's own whose
--- fetch reply was lost. Sweeps of several workers at once do no harm.
+-- Take over entries that nobody works on: those of revoked registrations and those given back. Sweeps of several
+-- workers at once do no harm.
 --
 -- KEYS  1 {Q}:workers     zset    registration -> when its lease ends; expired ones are revoked here
 --       2 {Q}:jobs        stream  entries change their consumer; consumers of the revoked go when they hold nothing
@@ -10,9 +10,8 @@
 --       3 the consumer that holds what was given back
 --       4 the most to take over
 --       5 this worker's lease in milliseconds
---       6 the last entry that this worker fetched: what it holds beyond that got lost on the way
---       7 seconds that the token is kept
---       8... entries beyond the last one that this worker does hold, since it took them over
+--       6 seconds that the token is kept
+--       7... entries that this worker took over before, and so has in hand
 -- Returns triples: entry, earlier starts, fields; or an integer, 0, when this worker's own registration is gone.
 redis.call('ZREM', KEYS[1], '') -- a write that is allowed at maxmemory must come first, else SET is refused there
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
@@ -33,8 +32,10 @@ end
 
 local kept = redis.call('GET', KEYS[4])
 if kept then
+  local held = {}
+  for i = 7, #ARGV do held[ARGV[i]] = true end
   for entry, starts in string.gmatch(kept, '(%S+) (%d+)') do
-    if #redis.call('XPENDING', KEYS[2], group, entry, entry, 1, me) > 0 then give(entry, tonumber(starts)) end
+    if not held[entry] and #redis.call('XPENDING', KEYS[2], group, entry, entry, 1, me) > 0 then give(entry, tonumber(starts)) end
   end
   return taken
 end
@@ -52,13 +53,6 @@ end
 
 local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[2], group)
 if consumers.err then return taken end
-
-local holds = {}
-for i = 8, #ARGV do holds[ARGV[i]] = true end
-local lost = redis.call('XPENDING', KEYS[2], group, '(' .. ARGV[6], '+', room + #ARGV - 7, me)
-for _, pending in ipairs(lost) do
-  if room > 0 and not holds[pending[1]] and give(pending[1], pending[4] - 1) then room = room - 1 end
-end
 
 local function sweep(consumer)
   local swept = redis.call('XPENDING', KEYS[2], group, '-', '+', room, consumer)
@@ -95,6 +89,6 @@ end
 if #taken > 0 then
   local lines = {}
   for i = 1, #taken, 3 do lines[#lines + 1] = taken[i] .. ' ' .. taken[i + 1] end
-  redis.call('SET', KEYS[4], table.concat(lines, '\n'), 'EX', ARGV[7])
+  redis.call('SET', KEYS[4], table.concat(lines, '\n'), 'EX', ARGV[6])
 end
 return taken

@@ -1,0 +1,79 @@
+"""What is promised of the keys: every key in a server is in the table, with the type and the lifetime stated there."""
+
+import re
+
+import pytest
+import redis
+from redis.crc import key_slot
+from redis_scenes import Open, dead, done, fetch, give_back, recover, retry, submit
+
+from headrace.engine.broker.redis import RedisBroker
+from headrace.engine.redisio.keys import TABLE, Keys
+
+pytestmark = pytest.mark.redis_core
+
+
+def pattern(name: str) -> re.Pattern[str]:
+    """Turn a name of the table into what it stands for, in the namespace `headrace` and for any queue."""
+    text = name.format(namespace="headrace").replace("{Q}", "{QUEUE}")
+    kinds = {r"\{QUEUE\}": r"\{[^{}]+\}", "ID": ".+", "TOKEN": ".+"}
+    return re.compile(re.sub("|".join(map(re.escape, kinds)), lambda hit: kinds[hit[0]], re.escape(text)))
+
+
+def scenario(opened: Open) -> None:
+    """Use everything that writes."""
+    worker, other = opened("w1"), opened("w2")
+    submit(worker, 8)
+    submit(worker, 2, delay_ms=60_000, token="later")
+    submit(worker, 1, delay_ms=1, token="soon")
+    leases = fetch(worker)
+    worker.settle([done(leases[0]), retry(leases[1]), dead(leases[2]), dead(leases[3]), give_back(leases[4])])
+    recover(other)
+    worker.dead_retry([leases[3].job_id])
+    worker.fleet_put("w1", b"report", 5.0)
+    worker.promote(["q"])
+    other.renew()
+
+
+def test_every_key_is_in_the_table(opened: Open, client: redis.Redis) -> None:
+    """After everything was used once, each key has a row, that row's type, and a TTL exactly where the row says so."""
+    scenario(opened)
+    seen = set()
+    for key in (key.decode() for key in client.scan_iter()):
+        rows = [rule for rule in TABLE if pattern(rule.name).fullmatch(key)]
+        assert 1 == len(rows), f"{key} has {len(rows)} rows in the table"
+        seen.add(rows[0].name)
+        assert rows[0].type == client.type(key).decode(), key
+        assert rows[0].expires == (client.pttl(key) > 0), key
+    assert {rule.name for rule in TABLE} == seen
+
+
+def test_nothing_is_left_of_jobs_that_ended(opened: Open, client: redis.Redis) -> None:
+    """A job that was delayed, retried and done leaves its result and its token, and no other trace."""
+    worker = opened("w1")
+    submit(worker, delay_ms=1)
+    for settle in (lambda lease: retry(lease, 0), done):
+        while not (leases := fetch(worker)):
+            worker.promote(["q"])
+        worker.settle([settle(lease) for lease in leases])
+    left = {key.decode().split(":")[2] for key in client.scan_iter("headrace:{q}:*")}
+    assert {"jobs", "workers", "meta", "result", "token"} == left
+    assert 0 == client.xlen("headrace:{q}:jobs")
+
+
+def test_a_queue_has_one_slot() -> None:
+    """All keys of a queue share a cluster slot."""
+    keys = Keys("headrace").of("mail")
+    names = [getattr(keys, field) for field in keys.__struct_fields__ if field not in {"queue", "name"}]
+    assert 11 == len(names)
+    assert 1 == len({key_slot(name) for name in names})
+
+
+def test_namespaces_are_apart(opened: Open, client: redis.Redis) -> None:
+    """Brokers of different namespaces share a server and see nothing of each other."""
+    broker = RedisBroker(opened().url, namespace="staging")
+    submit(broker)
+    assert ["q"] == broker.queue_names()
+    assert [] == opened().queue_names()
+    assert {"staging"} == {key.decode().split(":")[0] for key in client.scan_iter()}
+    broker.close()
