@@ -3,13 +3,13 @@ line, the API and the dashboard. Blocking functions over a broker's second port;
 """
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from headrace.jobs import codec, ids
+from headrace.jobs import codec, ids, schema
 from headrace.jobs.codec import Malformed
 from headrace.jobs.disposition import DeadLetter
 from headrace.jobs.errors import JobNotFound, UnknownHandler
@@ -24,6 +24,8 @@ from .observe.statistics import QueueFigures, Statistics
 from .observe.summary import summarize
 
 T = TypeVar("T")
+#: A worker that has not asked for jobs for so long, with room for them, is not consuming: it asks every few seconds.
+STALLED_S: Final = 30.0
 
 
 def own_statistics(worker: Worker) -> Statistics:
@@ -46,11 +48,26 @@ def workers(views: BrokerViews) -> list[FleetRecord]:
 
 def handlers(views: BrokerViews) -> dict[str, HandlerCard]:
     """Return the handlers that workers publish, by name and alias."""
+    return handlers_of(workers(views))
+
+
+def handlers_of(records: Sequence[FleetRecord]) -> dict[str, HandlerCard]:
+    """Return the handlers that these workers have, by name and alias."""
     cards: dict[str, HandlerCard] = {}
-    for record in workers(views):
+    for record in records:
         for name, card in record.handlers.items():
             cards.update(dict.fromkeys((name, *card.aliases), card))
     return cards
+
+
+def stalled_queues(records: Sequence[FleetRecord]) -> list[str]:
+    """Return the queues that have workers of which none asks for jobs any more; workers told to stop do not count."""
+    asking: dict[str, bool] = {}
+    for record in records:
+        if not record.stopping:
+            for queue in record.queues:
+                asking[queue] = asking.get(queue, False) or record.fetch_age_s < STALLED_S
+    return sorted(queue for queue, asks in asking.items() if not asks)
 
 
 def check_known(views: BrokerViews, name: str) -> HandlerCard | None:
@@ -66,6 +83,11 @@ def check_known(views: BrokerViews, name: str) -> HandlerCard | None:
             f"Check the name, or submit with --allow-unknown if its worker comes later"
         )
     return known.get(name)
+
+
+def check_arguments(name: str, card: HandlerCard, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Check plain data against what a handler's card says of its arguments; raises InvalidArguments, naming the one."""
+    schema.check_arguments(name, msgspec.msgpack.decode(card.schema), args, kwargs)
 
 
 def queues(views: BrokerViews) -> list[QueueView]:
