@@ -1,4 +1,4 @@
-"""What is promised of the Lua scripts: each says what it touches, is known to the program, and is loaded when missing."""
+"""What is promised of the Lua scripts: each says what it touches, has its hash, and is loaded when it is missing."""
 
 import re
 from importlib import resources
