@@ -5,6 +5,7 @@ and names the form to await, because it would hold up everything else in that lo
 """
 
 import atexit
+import os
 import random
 import threading
 import time
@@ -43,7 +44,7 @@ class SyncClient:
         self._bound = bound
         self._on_full = on_full
         self._lock = threading.Lock()
-        self._opened = False
+        self._opened_in = 0
 
     def broker(self) -> "OpenBroker":
         """Return the open broker.
@@ -52,12 +53,16 @@ class SyncClient:
             ConfigError: called inside a running event loop.
         """
         refuse_inside_a_loop()
+        pid = os.getpid()
         broker = self._connection.open()
+        if self._opened_in == pid:
+            self._connection.close()  # opened for good before; this was one user too many
+            return broker
         with self._lock:
-            if self._opened:
-                self._connection.close()  # opened for good before; this was one user too many
+            if self._opened_in == pid:
+                self._connection.close()
             else:
-                self._opened = True
+                self._opened_in = pid  # for good: a script has no block to leave, so the process's end closes it
                 atexit.register(self._connection.close)
         return broker
 
