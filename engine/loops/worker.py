@@ -21,6 +21,7 @@ from headrace.config import limits
 from headrace.config.logs import logger
 from headrace.config.settings import Settings
 from headrace.jobs.disposition import Disposition, Kind, Rules
+from headrace.jobs.errors import BrokerUnavailable
 from headrace.jobs.handler import HandlerPlan
 from headrace.jobs.outcome import Outcome, Status
 from headrace.jobs.registry import Registry
@@ -43,7 +44,7 @@ from .fetcher import Fetcher
 from .gauges import dispatcher_report
 from .heartbeat import Heartbeat
 from .stop import Stop
-from .upkeep import move, reap, report
+from .upkeep import AWAY_PAUSE_S, move, reap, report
 
 log = logger("headrace.worker")
 
@@ -244,7 +245,13 @@ class Worker:
             for pool in self.dispatcher.pools.values():
                 pool.take_back()
                 pool.cancel_all("lost_lease")
-            await self._upkeep.call(self._broker.register, registration)
+            while True:
+                try:
+                    await self._upkeep.call(self._broker.register, registration)
+                    break
+                except BrokerUnavailable as error:
+                    log.warning("not registered anew", retry_in_s=AWAY_PAUSE_S, error=str(error))
+                    await anyio.sleep(AWAY_PAUSE_S)
 
     def _on_settled(self, outcomes: Sequence[Outcome], dispositions: Sequence[Disposition]) -> None:
         """Count a settled batch, once for all of it."""
