@@ -116,6 +116,7 @@ class MemoryQueue:
         self.later: dict[str, Job] = {}
         self.dead: Expiring[tuple[int, bytes]] = Expiring()
         self.dead_count = 0  #: letters ever; the number in each is its place in the listing
+        self.submitted_count = 0  #: jobs ever submitted
         self._due: list[tuple[int, int, str]] = []
         self._postponed_count = 0
         self._entry = (0, 0)
@@ -132,6 +133,7 @@ class MemoryQueue:
 
     def add(self, body: bytes, now_ms: int, problem: str | None = None) -> str:
         """Append a job and return its id, which is its entry's."""
+        self.submitted_count += 1
         entry = self._next_entry(now_ms)
         job = Job(id=f"{self.name}:{entry.decode()}", body=body, state=State.QUEUED, entry=entry, problem=problem)
         self.jobs[job.id] = self.waiting[entry] = job
@@ -139,6 +141,7 @@ class MemoryQueue:
 
     def add_later(self, body: bytes, due_at_ms: int, now_ms: int) -> str:
         """Keep a job until it is due and return its id."""
+        self.submitted_count += 1
         at_ms, number = self._delayed
         self._delayed = (now_ms, 0) if now_ms > at_ms else (at_ms, number + 1)
         job_id = f"{self.name}:{self._delayed[0]}-d{self._delayed[1]}"

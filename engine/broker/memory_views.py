@@ -163,6 +163,7 @@ def _depths(state: MemoryState, name: str, now_ms: int) -> QueueView:
         dead=len(queue.dead),
         oldest_age_s=max(0, now_ms - int(oldest.partition(b"-")[0])) / 1000 if oldest else 0.0,
         workers=workers,
+        submitted=queue.submitted_count,
     )
 
 

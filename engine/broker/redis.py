@@ -212,7 +212,10 @@ class RedisBroker(RedisViews):
         every = [self._keys.of(queue) for queue in queues]
         replies = run(
             self._writer,
-            [move.call((keys.jobs, keys.delayed, keys.bodies, keys.index), _PROMOTE_COUNT) for keys in every],
+            [
+                move.call((keys.jobs, keys.delayed, keys.bodies, keys.index, keys.meta), _PROMOTE_COUNT)
+                for keys in every
+            ],
         )
         raise_first(replies, self._address)
         waits_s = [0.0 if moved >= _PROMOTE_COUNT else next_ms / 1000 for moved, next_ms in replies if next_ms >= 0]

@@ -86,7 +86,7 @@ class RedisViews:
         count = script("depths")
         every = [self._names.of(name) for name in names]
         replies = self._run([
-            count.call((keys.jobs, keys.delayed, keys.dead, keys.workers), GROUP, RETURNED, _DEAD_TTL_MS)
+            count.call((keys.jobs, keys.delayed, keys.dead, keys.workers, keys.meta), GROUP, RETURNED, _DEAD_TTL_MS)
             for keys in every
         ])  # fmt: skip
         return [
@@ -98,8 +98,9 @@ class RedisViews:
                 dead=dead,
                 oldest_age_s=max(0, age_ms) / 1000,
                 workers=workers,
+                submitted=submitted,
             )
-            for name, (delayed, queued, running, dead, age_ms, workers) in zip(names, replies, strict=True)
+            for name, (delayed, queued, running, dead, age_ms, workers, submitted) in zip(names, replies, strict=True)
         ]
 
     def jobs(self, queue: str, state: State | None, cursor: str, limit: int) -> tuple[list[JobView], str]:
@@ -146,8 +147,8 @@ class RedisViews:
         for letter in self._letters(job_ids):
             if letter is not None:
                 keys, job_id = self._names.of(letter.id.partition(":")[0]), letter.id.encode()
-                five = (keys.jobs, keys.index, keys.dead, keys.letter + job_id, keys.result + job_id)
-                commands.append(again.call(five, job_id, _as_new(letter.body)))
+                six = (keys.jobs, keys.index, keys.dead, keys.letter + job_id, keys.result + job_id, keys.meta)
+                commands.append(again.call(six, job_id, _as_new(letter.body)))
         return sum(self._run(commands))
 
     def dead_drop(self, job_ids: Sequence[str]) -> int:

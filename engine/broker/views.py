@@ -51,6 +51,7 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
         dead: Dead letters.
         oldest_age_s: Age of the oldest job that waits, in seconds; 0 when none does.
         workers: Registrations.
+        submitted: Jobs ever submitted; 0 where the server cannot count them. Its growth is the rate of submission.
     """
 
     name: str
@@ -60,6 +61,7 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     dead: int = 0
     oldest_age_s: float = 0.0
     workers: int = 0
+    submitted: int = 0
 
 
 class BrokerViews(Protocol):

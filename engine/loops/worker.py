@@ -196,6 +196,10 @@ class Worker:
                 log.error("left behind", job=slot.work.label if slot.work else "", why="it cannot be stopped")
 
     def _look(self, views: list[QueueView]) -> None:
+        now_s, seen = time.monotonic(), {view.name: view.submitted for view in self.queue_views}
+        for view in views:
+            added = view.submitted - seen.get(view.name, view.submitted)
+            self.dispatcher.recorder.record_queue_submitted(now_s, view.name, max(0, added))
         self.queue_views = views
 
     async def _leave(self) -> None:

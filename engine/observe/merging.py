@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from .histogram import Histogram, HistogramWire
-from .rates import sum_rates
+from .rates import highest_rates, sum_rates
 from .report import Gauges, HandlerReport, RunnerGauge, WorkerReport
 from .statistics import Backpressure, ProcessFigures, SinkFigures
 
@@ -19,6 +19,7 @@ def merge(reports: Iterable[WorkerReport]) -> WorkerReport:
     each = list(reports)
     return WorkerReport(
         handlers=_merge_named([one.handlers for one in each], merge_handlers),
+        submitted_per_s=_merge_named([one.submitted_per_s for one in each], highest_rates),
         drained_per_s=_merge_named([one.drained_per_s for one in each], sum),
         gauges=Gauges(
             runners=_merge_named([one.gauges.runners for one in each], merge_runners),

@@ -98,6 +98,8 @@ class Recorder:
         self._started_s = started_s
         #: The handlers' records by name; read by whoever reports, written here.
         self.handlers: dict[str, HandlerRecord] = {}
+        #: Jobs submitted by whomever, by queue, as the server counts them.
+        self.submitted: dict[str, RateCounter] = {}
         #: Jobs worked off, by queue; what a queue's drain time is computed from.
         self.drained: dict[str, RateCounter] = {}
 
@@ -136,6 +138,13 @@ class Recorder:
     def record_submitted(self, now_s: float, label: str, count: int = 1) -> None:
         """Count `count` acknowledged submissions to the handler `label`."""
         self._handler(label).submitted.add(now_s, count)
+
+    def record_queue_submitted(self, now_s: float, queue: str, count: int) -> None:
+        """Count `count` jobs that were added to a queue since the last call."""
+        counter = self.submitted.get(queue)
+        if counter is None:
+            counter = self.submitted[queue] = RateCounter(self._started_s)
+        counter.add(now_s, count)
 
     def record_drained(self, now_s: float, queue: str, count: int) -> None:
         """Count `count` jobs of a queue that ended for good; called once per settled batch.

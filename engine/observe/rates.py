@@ -32,6 +32,16 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     last_60s: float = msgspec.field(default=0.0, name="60s")
 
 
+def highest_rates(rates: Iterable[Rates]) -> Rates:
+    """Return the highest of each window, as of several workers that look at the same thing."""
+    each = list(rates)
+    return Rates(
+        last_1s=max((one.last_1s for one in each), default=0.0),
+        last_10s=max((one.last_10s for one in each), default=0.0),
+        last_60s=max((one.last_60s for one in each), default=0.0),
+    )
+
+
 def sum_rates(rates: Iterable[Rates]) -> Rates:
     """Return the rates of all together, as of several workers or handlers."""
     each = list(rates)

@@ -78,11 +78,13 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         handlers: Each handler by its name.
+        submitted_per_s: Jobs added to each queue by anybody, a second; every worker sees the same, so merging keeps the highest.
         drained_per_s: Jobs of each queue that ended for good, a second, over the last 60 seconds.
         gauges: What was read off at that moment.
     """
 
     handlers: dict[str, HandlerReport] = {}
+    submitted_per_s: dict[str, Rates] = {}
     drained_per_s: dict[str, float] = {}
     gauges: Gauges = Gauges()
 
@@ -113,6 +115,7 @@ def report(recorder: Recorder, now_s: float, gauges: Gauges) -> WorkerReport:
     """Return a worker's report at monotonic time `now_s`."""
     return WorkerReport(
         handlers={name: _handler_report(record, now_s) for name, record in recorder.handlers.items()},
+        submitted_per_s={queue: counter.rates(now_s) for queue, counter in recorder.submitted.items()},
         drained_per_s={queue: counter.rates(now_s).last_60s for queue, counter in recorder.drained.items()},
         gauges=gauges,
     )

@@ -9,6 +9,7 @@ import msgspec
 
 from .histogram import Histogram, HistogramWire
 from .merging import merge_handlers, merge_runners
+from .rates import sum_rates
 from .report import HandlerReport, RunnerGauge, WorkerReport
 from .statistics import (
     Concurrency,
@@ -32,7 +33,12 @@ def summarize(whole: WorkerReport, queues: Mapping[str, QueueFigures] | None = N
     """
     everything = handler_figures(merge_handlers(list(whole.handlers.values())))
     return Statistics(
-        throughput=everything.throughput,
+        # Counted by the server where there is one, since most producers are other processes.
+        throughput=msgspec.structs.replace(
+            everything.throughput, submitted_per_s=sum_rates(whole.submitted_per_s.values())
+        )
+        if whole.submitted_per_s
+        else everything.throughput,
         latency_ms=everything.latency_ms,
         errors=everything.errors,
         concurrency=_concurrency(whole.gauges.runners),

@@ -68,8 +68,9 @@ TABLE: Final = (
         name="{namespace}:{{Q}}:meta",
         type="hash",
         expires=False,
-        holds="delayed: how many jobs were delayed from the start; lease: the longest lease seen, in milliseconds",
-        writers="submit_later.lua, register.lua",
+        holds="delayed: how many jobs were delayed from the start; moved: entries that were no new job; lease: the "
+        "longest lease seen, in milliseconds",
+        writers="submit_later.lua, promote.lua, dead_retry.lua, register.lua",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:delayed",

@@ -187,3 +187,17 @@ def test_dead_letters_can_be_dropped(broker: FullBroker, join: Join) -> None:
     assert [job_ids[2]] == [dead_letter.id for dead_letter in broker.dead(QUEUE, "", 10)[0]]
     assert broker.dead_letter(job_ids[0]) is None
     assert 0 == broker.dead_retry(job_ids[:2])
+
+
+def test_submissions_are_counted_once_each(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """A queue counts the jobs ever submitted; a delayed job that falls due and a retried one are no new ones."""
+    worker = join("w1")
+    submit(broker, 3)
+    submit(broker, 1, delay_ms=50)
+    advance(0.1)
+    worker.promote([QUEUE])
+    worker.settle([retry(lease, 10) for lease in fetch(worker)])
+    advance(0.05)
+    worker.promote([QUEUE])
+    assert 4 == len(fetch(worker))
+    assert 4 == broker.queues([QUEUE])[0].submitted

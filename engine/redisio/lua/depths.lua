@@ -4,11 +4,12 @@
 --       2 {Q}:delayed  zset
 --       3 {Q}:dead     zset
 --       4 {Q}:workers  zset
+--       5 {Q}:meta     hash    fields delayed (jobs delayed at submission) and moved (entries that are no new job)
 -- ARGV  1 the consumer group
 --       2 the consumer that holds what was given back
 --       3 milliseconds that dead letters are kept
 -- Returns delayed, queued, running, dead, age of the oldest queued job in milliseconds (-1 when there is none),
--- registrations.
+-- registrations, jobs ever submitted (0 before Redis 7, which counts no entries).
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -34,9 +35,18 @@ if not oldest then
   local first = redis.call('XRANGE', KEYS[1], delivered and '(' .. delivered or '-', '+', 'COUNT', 1)[1]
   oldest = first and first[1]
 end
+local submitted = 0
+local stream = redis.pcall('XINFO', 'STREAM', KEYS[1])
+for i = 1, stream.err and 0 or #stream, 2 do
+  if stream[i] == 'entries-added' then
+    local counts = redis.call('HMGET', KEYS[5], 'delayed', 'moved')
+    submitted = stream[i + 1] + (counts[1] or 0) - (counts[2] or 0)
+  end
+end
 local age = -1
 if oldest then age = math.max(0, now - string.match(oldest, '^%d+')) end
 return {
   redis.call('ZCARD', KEYS[2]), math.max(0, length - running), running,
   redis.call('ZCOUNT', KEYS[3], string.format('%.0f', now - ARGV[3]), '+inf'), age, redis.call('ZCARD', KEYS[4]),
+  submitted,
 }
