@@ -7,6 +7,7 @@ possible count, found by the first byte of the packed array.
 
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable
 from typing import Any, Final
@@ -14,6 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from .errors import ConfigError, InvalidArguments
+from .failures import message_of
+from .survival import is_loose, short, survives
 
 EMPTY_ARRAY: Final = b"\x90"
 EMPTY_MAP: Final = b"\x80"
@@ -36,12 +39,20 @@ class Arguments:
         self._skip_first = skip_first
         self._decoders: dict[int, Callable[[Any], tuple[Any, ...]]] | None = None
         self._exact: dict[int, tuple[type, ...]] = {}
+        self._loose: dict[str, bool] = {}
 
     # The hints are resolved at first use, not at registration: a module may define a type below its handler.
     @functools.cached_property
     def signature(self) -> inspect.Signature:
-        """The handler's signature without the Context."""
-        signature = inspect.signature(self._function)
+        """The handler's signature without the Context.
+
+        Raises:
+            ConfigError: it has none that Python can tell, as some functions written in C.
+        """
+        try:
+            signature = inspect.signature(self._function)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"handler {self._name!r}: {error}; wrap it in a function of your own") from error
         parameters = list(signature.parameters.values())[1 if self._skip_first else 0 :]
         return signature.replace(parameters=parameters)
 
@@ -52,12 +63,15 @@ class Arguments:
         Raises:
             ConfigError: a hint names something that cannot be found.
         """
-        target = self._function
-        while isinstance(target, functools.partial):
-            target = target.func
+        target = _annotated(self._function)
+        absent = {}
+        if self._skip_first:  # the Context may be imported for type checkers only, and is not needed here
+            first = next(iter(inspect.signature(self._function).parameters.values())).annotation
+            if isinstance(first, str) and first not in getattr(inspect.unwrap(target), "__globals__", {}):
+                absent[first.strip("'\"").partition(".")[0]] = types.SimpleNamespace(Context=object)
         try:
-            found = typing.get_type_hints(target, include_extras=True)
-        except Exception as error:
+            found = typing.get_type_hints(target, localns=absent or None, include_extras=True)
+        except Exception as error:  # an annotation is an expression, and may raise anything
             raise ConfigError(
                 f"handler {self._name!r}: a type hint cannot be resolved ({error}); import the name at run time, "
                 f"at the level of the module"
@@ -65,6 +79,13 @@ class Arguments:
         hints = {parameter: found.get(parameter, Any) for parameter in self.signature.parameters}
         hints["return"] = found.get("return", Any)
         return hints
+
+    @functools.cached_property
+    def _decode_return(self) -> Callable[[Any], Any]:
+        try:
+            return msgspec.msgpack.Decoder(self.hints["return"]).decode
+        except TypeError:  # a promise that msgspec cannot read, such as an iterator's
+            return _decode
 
     @functools.cached_property
     def _positional(self) -> list[inspect.Parameter]:
@@ -99,8 +120,8 @@ class Arguments:
         if not kwargs and self._exact.get(len(args)) == tuple(map(type, args)):
             try:
                 return _encode(args), EMPTY_MAP
-            except OverflowError:
-                pass  # an integer beyond 64 bits: the slow path below names its parameter
+            except (OverflowError, ValueError):
+                pass  # an integer beyond 64 bits or a lone surrogate: the slow path below names its parameter
         self.compile()
         try:
             bound = self.signature.bind(*args, **kwargs)
@@ -119,39 +140,52 @@ class Arguments:
         if self._decoders is None:
             self.compile()
         if bytes(kwargs) == EMPTY_MAP:
-            decode = self._decoders.get(memoryview(args)[0])  # type: ignore[union-attr]
-            if decode is not None:
-                try:
+            try:
+                decode = self._decoders.get(memoryview(args)[0])  # type: ignore[union-attr]
+                if decode is not None:
                     return decode(args), {}
-                except msgspec.ValidationError:
-                    pass  # the slow path below says which parameter it was, or converts what JSON could not express
+            except Exception:  # noqa: BLE001 - a parameter's own class may raise anything while it is made
+                # This way says which parameter it was, or converts what JSON could not express.
+                return self._unpack_slowly(args, kwargs)
         return self._unpack_slowly(args, kwargs)
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Check plain data, as JSON gives it, without packing; raises InvalidArguments."""
-        self.unpack(_encode(args), _encode(kwargs))
+        try:
+            packed = _encode(args), _encode(kwargs)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise InvalidArguments(f"{self._name}(): arguments cannot be packed: {error}; send plain data") from None
+        self.unpack(*packed)
 
     def decode_result(self, value: msgspec.Raw | bytes) -> Any:
         """Return a result in the type that the handler promises; as plain data where it broke its promise."""
-        hint = self.hints["return"]
-        if hint is None:
-            hint = Any
         try:
-            return msgspec.msgpack.decode(value, type=hint)
-        except (msgspec.ValidationError, TypeError):
+            return self._decode_return(value)
+        except Exception:  # noqa: BLE001 - a class of the handler's own may raise anything while it is made
             return _decode(value)
 
     def schema(self) -> dict[str, Any]:
-        """Return the JSON schema of the arguments, as one object with a property for each parameter."""
+        """Return the JSON schema of the arguments, as one object with a property for each parameter, in order.
+
+        Beside JSON schema's own words, `x-positional` says how many of them may be given by position; null for any
+        number, where there is `*args`.
+        """
         properties: dict[str, Any] = {}
         required = []
+        kinds = {parameter.kind for parameter in self.signature.parameters.values()}
         for parameter in self.signature.parameters.values():
             if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 continue
             properties[parameter.name] = self._schema_of(parameter.name)
             if parameter.default is parameter.empty:
                 required.append(parameter.name)
-        return {"type": "object", "properties": properties, "required": required}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": required,
+            "additionalProperties": inspect.Parameter.VAR_KEYWORD in kinds,
+            "x-positional": None if inspect.Parameter.VAR_POSITIONAL in kinds else len(self._positional),
+        }
 
     def _schema_of(self, parameter: str) -> dict[str, Any]:
         try:
@@ -162,11 +196,14 @@ class Arguments:
     def _unpack_slowly(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         try:
             plain_args, plain_kwargs = _decode(args), _decode(kwargs)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise InvalidArguments(f"{self._name}(): the arguments are not valid msgpack: {error}") from None
+        if not isinstance(plain_args, list) or not isinstance(plain_kwargs, dict):
+            raise InvalidArguments(f"{self._name}(): send the arguments as an array, and those by name as a map")
+        try:
             bound = self.signature.bind(*plain_args, **plain_kwargs)
         except TypeError as error:
             raise InvalidArguments(f"{self._name}(): {error}; it takes {self._shown()}") from None
-        except (msgspec.DecodeError, ValueError) as error:
-            raise InvalidArguments(f"{self._name}(): the arguments are not valid msgpack: {error}") from None
         arguments = bound.arguments
         for name, value in arguments.items():
             arguments[name] = self._convert(self.signature.parameters[name], value)
@@ -175,16 +212,17 @@ class Arguments:
     def _convert(self, parameter: inspect.Parameter, value: Any) -> Any:
         hint = self.hints[parameter.name]
         if parameter.kind is parameter.VAR_POSITIONAL:
-            hint = tuple[hint, ...]
+            hint = types.GenericAlias(tuple, (hint, ...))
         elif parameter.kind is parameter.VAR_KEYWORD:
-            hint = dict[str, hint]  # type: ignore[valid-type]
+            hint = types.GenericAlias(dict, (str, hint))
         try:
             return msgspec.msgpack.decode(_encode(value), type=hint)
-        except msgspec.ValidationError as error:
+        except Exception as error:  # noqa: BLE001 - a parameter's own class may raise anything while it is made
             try:  # data that came as JSON says bytes and map keys as text
                 return msgspec.convert(value, hint, builtin_types=(), str_keys=True)
-            except (msgspec.ValidationError, TypeError, ValueError):
-                raise InvalidArguments(f"{self._name}(): argument {parameter.name!r}: {error}") from None
+            except Exception:  # noqa: BLE001 - as above; the first error says more
+                shown = message_of(error)
+                raise InvalidArguments(f"{self._name}(): argument {parameter.name!r}: {shown}") from None
 
     def _each(self, bound: inspect.BoundArguments) -> list[tuple[inspect.Parameter, Any]]:
         pairs: list[tuple[inspect.Parameter, Any]] = []
@@ -208,20 +246,22 @@ class Arguments:
         place = f"{self._name}(): argument {parameter.name!r}"
         try:
             packed = _encode(value)
-        except (TypeError, OverflowError, ValueError, RecursionError) as error:
+        except Exception as error:  # noqa: BLE001 - packing reads the attributes of the caller's objects
             raise InvalidArguments(
-                f"{place} cannot be packed: {error}; send plain data (numbers, text, bytes, lists, dicts, dates, "
-                f"dataclasses), or an id by which the handler finds the object"
+                f"{place} cannot be packed: {message_of(error)}; send plain data (numbers, text, bytes, lists, dicts, "
+                f"dates, dataclasses), or an id by which the handler finds the object"
             ) from None
+        loose = self._loose.get(parameter.name)
+        if loose is None:
+            loose = self._loose[parameter.name] = is_loose(hint)
         try:
             received = msgspec.msgpack.decode(packed, type=hint)
-        except (msgspec.ValidationError, RecursionError) as error:
-            raise InvalidArguments(f"{place}: {error}") from None
-        loose = hint is Any or "typing.Any" in repr(hint) or hint in (list, tuple, dict, set, frozenset, object)
-        if _same(value, received) if loose else (value == received or _same(value, received)):
-            return
+            if survives(value, received, loose=loose):
+                return
+        except Exception as error:  # noqa: BLE001 - a parameter's own class may raise anything while it is made
+            raise InvalidArguments(f"{place}: {message_of(error)}") from None
         raise InvalidArguments(
-            f"{place}: {_short(value)} would arrive as {_short(received)}; annotate the parameter with its exact type "
+            f"{place}: {short(value)} would arrive as {short(received)}; annotate the parameter with its exact type "
             f"({type(value).__name__}), or send what msgpack knows"
         )
 
@@ -231,30 +271,20 @@ class Arguments:
                 msgspec.msgpack.Decoder(self.hints[parameter.name])
             except TypeError as error:
                 raise ConfigError(
-                    f"handler {self._name!r}: parameter {parameter.name!r} has a type that cannot cross the wire: {error}"
+                    f"handler {self._name!r}: parameter {parameter.name!r} has a type that cannot cross the wire: "
+                    f"{error}"
                 ) from error
 
     def _shown(self) -> str:
         return str(self.signature.replace(return_annotation=inspect.Signature.empty))
 
 
-def _same(sent: Any, received: Any) -> bool:
-    """Return whether two values are alike in class and content, all the way down; NaN is like NaN."""
-    if type(sent) is not type(received):
-        return False
-    if isinstance(sent, (list, tuple)):
-        return len(sent) == len(received) and all(map(_same, sent, received))
-    if isinstance(sent, dict):
-        return len(sent) == len(received) and all(
-            key in received and type(key) in (str, int, bytes, float, bool, type(None)) and _same(item, received[key])
-            for key, item in sent.items()
-        )
-    return bool(sent == received) or (sent != sent and received != received)
-
-
-def _short(value: Any) -> str:
-    try:
-        shown = repr(value)
-    except Exception as error:  # the caller's class is broken, and the message must still be made
-        shown = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
-    return f"{type(value).__name__} {shown[:80]}{'...' if len(shown) > 80 else ''}"
+def _annotated(function: Callable[..., Any]) -> Any:
+    """Return what holds the annotations of a callable: seen through partial, callable objects and classes."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if isinstance(function, type):
+        return vars(function).get("__init__", function)
+    if inspect.isroutine(function) or hasattr(function, "__wrapped__"):
+        return function
+    return type(function).__call__

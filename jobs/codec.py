@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from headrace.config import limits
+
 from .arguments import EMPTY_ARRAY, EMPTY_MAP
 from .errors import InvalidArguments
 from .outcome import Failure
@@ -17,6 +19,15 @@ from .outcome import Failure
 VERSION: Final = 1
 _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 _NIL: Final = b"\xc0"
+#: Four billion tries or starts are a defect of whoever wrote it; below it, counting on never leaves 64 bits.
+COUNT_MAX: Final = 2**32 - 1
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=limits.PERIOD_MAX_S)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+_FromOne = Annotated[int, msgspec.Meta(ge=1, le=COUNT_MAX)]
+#: A waiting time is capped by max_delay_s; the factor only has to be a number.
+_Factor = Annotated[float, msgspec.Meta(ge=1, le=1e9)]
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Moment = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _HEAD: Final = b"\x95\x01"  # an array of five, and the version as its first item
 
 
@@ -26,6 +37,8 @@ class Malformed(ValueError):
 
 class EnvelopeOptions(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a submission said beyond name and arguments; a map, left out when nothing was said.
+
+    The bounds are checked when one is read: whoever can write to the server must not stop a worker with a NaN.
 
     Attributes:
         timeout_s: Seconds a try may run; 0 for no limit; None for the handler's own.
@@ -38,17 +51,17 @@ class EnvelopeOptions(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
         interruptions: How often a shutdown cut it short.
     """
 
-    timeout_s: float | None = None
-    expires_at_ms: int | None = None
-    attempts: int | None = None
-    delay_s: float | None = None
-    factor: float | None = None
-    max_delay_s: float | None = None
-    jitter: float | None = None
-    result_ttl_s: float | None = None
-    attempt: int = 1
-    deliveries: int = 0
-    interruptions: int = 0
+    timeout_s: _Seconds | None = None
+    expires_at_ms: _Moment | None = None
+    attempts: _FromOne | None = None
+    delay_s: _Seconds | None = None
+    factor: _Factor | None = None
+    max_delay_s: _Seconds | None = None
+    jitter: _Share | None = None
+    result_ttl_s: _Seconds | None = None
+    attempt: _FromOne = 1
+    deliveries: _Count = 0
+    interruptions: _Count = 0
 
 
 NO_OPTIONS: Final = EnvelopeOptions()
@@ -104,7 +117,12 @@ _encode = msgspec.msgpack.Encoder().encode
 _envelope = msgspec.msgpack.Decoder(Envelope).decode
 _plain = msgspec.msgpack.Decoder().decode
 _record = msgspec.msgpack.Decoder(ResultRecord).decode
+_parts = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_json_seconds = msgspec.json.Decoder(_Seconds).decode
+_json_from_one = msgspec.json.Decoder(_FromOne).decode
 NIL: Final = msgspec.Raw(_NIL)
+#: The plain fields that an entry may have.
+FIELDS: Final = frozenset({b"name", b"args", b"kwargs", b"timeout_s", b"expires_at", b"attempts"})
 
 
 def head_of(name: str) -> bytes:
@@ -130,10 +148,15 @@ def pack_foreign(
     """Return an envelope for a handler whose code is not here; its arguments are checked where it runs.
 
     Raises:
-        InvalidArguments: they are no plain data.
+        InvalidArguments: they are no plain data, or the name is empty.
     """
+    if not isinstance(name, str) or not name:
+        raise InvalidArguments(f"{name!r} cannot be a handler's name: give a text that is not empty")
+    by_name = dict(kwargs)
+    if not all(isinstance(key, str) for key in by_name):
+        raise InvalidArguments(f"{name}(): kwargs are arguments by name, so its keys must be text")
     try:
-        return pack_envelope(name, _encode(list(args)), _encode(dict(kwargs)), options)
+        return pack_envelope(name, _encode(list(args)), _encode(by_name), options)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidArguments(f"{name}(): the arguments cannot be packed: {error}; send plain data") from None
 
@@ -152,9 +175,9 @@ def unpack_envelope(data: bytes) -> Envelope:
     try:
         envelope = _envelope(data)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise Malformed(str(error)) from None
-    if envelope.version != VERSION:
-        raise Malformed(f"envelope version {envelope.version}, this worker reads {VERSION}")
+        raise Malformed(_other_version(data) or str(error)) from None
+    if envelope.version != VERSION or not envelope.name:
+        raise Malformed(_other_version(data) or "the handler's name is empty")
     return envelope
 
 
@@ -164,10 +187,12 @@ def envelope_from_fields(fields: Mapping[bytes, bytes]) -> bytes:
     Raises:
         Malformed: a field is missing, unknown or unreadable.
     """
-    unknown = fields.keys() - {b"name", b"args", b"kwargs", b"timeout_s", b"expires_at", b"attempts"}
-    if unknown or b"name" not in fields:
-        shown = ", ".join(sorted(repr(bytes(name)) for name in unknown)) or "no field 'name'"
-        raise Malformed(f"unknown fields: {shown}" if unknown else shown)
+    unknown = fields.keys() - FIELDS
+    if unknown:
+        shown = ", ".join(sorted(bytes(name[:40]).decode(errors="backslashreplace") for name in unknown)[:5])
+        raise Malformed(f"unknown fields: {shown}; plain fields are {', '.join(sorted(f.decode() for f in FIELDS))}")
+    if b"name" not in fields:
+        raise Malformed("no field 'name'")
     try:
         name = fields[b"name"].decode()
         args = msgspec.json.decode(fields.get(b"args") or b"[]")
@@ -176,7 +201,9 @@ def envelope_from_fields(fields: Mapping[bytes, bytes]) -> bytes:
             raise Malformed("name must be text, args a JSON array, kwargs a JSON object")
         options = _options_from_fields(fields)
         return pack_envelope(name, _encode(args), _encode(kwargs), None if options == NO_OPTIONS else options)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as error:
+    except Malformed:
+        raise
+    except (msgspec.DecodeError, RecursionError, OverflowError, ValueError) as error:
         raise Malformed(f"plain fields: {error}") from None
 
 
@@ -193,20 +220,33 @@ def pack_record(record: ResultRecord) -> bytes:
 def unpack_record(data: bytes) -> ResultRecord:
     """Read a result record; raises Malformed."""
     try:
-        return _record(data)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise Malformed(str(error)) from None
+        record = _record(data)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise Malformed(_other_version(data) or str(error)) from None
+    if record.version != VERSION:
+        raise Malformed(_other_version(data))
+    return record
+
+
+def _other_version(data: bytes) -> str:
+    """Return what to say of bytes that another version wrote; empty for bytes of this one, or of no version at all."""
+    try:
+        version = _plain(_parts(data)[0])
+    except (msgspec.DecodeError, RecursionError, ValueError, IndexError):
+        return ""
+    if type(version) is not int or version == VERSION:
+        return ""
+    return f"it is of version {version}, this worker reads {VERSION}; upgrade the older side"
 
 
 def _options_from_fields(fields: Mapping[bytes, bytes]) -> EnvelopeOptions:
-    plain: dict[str, Any] = {}
-    if timeout := fields.get(b"timeout_s"):
-        plain["timeout_s"] = float(timeout)
-    if attempts := fields.get(b"attempts"):
-        plain["attempts"] = int(attempts)
+    expires_at_ms = None
     if expires_at := fields.get(b"expires_at"):
         moment = msgspec.convert(expires_at.decode(), type=_Aware)
-        plain["expires_at_ms"] = int(moment.timestamp() * 1000)
-    if plain.get("timeout_s", 0) < 0 or plain.get("attempts", 1) < 1:
-        raise Malformed("timeout_s is seconds >= 0, attempts is at least 1")
-    return EnvelopeOptions(**plain)
+        expires_at_ms = max(0, int(moment.timestamp() * 1000))
+    timeout, attempts = fields.get(b"timeout_s"), fields.get(b"attempts")
+    return EnvelopeOptions(
+        timeout_s=_json_seconds(timeout) if timeout else None,
+        expires_at_ms=expires_at_ms,
+        attempts=_json_from_one(attempts) if attempts else None,
+    )

@@ -9,15 +9,18 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace.config import limits
+
 from . import codec
 from .codec import NIL, Envelope, EnvelopeOptions, ResultRecord
-from .outcome import Failure, Outcome, Status
+from .failures import cut, message_of
+from .outcome import Failure, Outcome, Status, Unpackable
 from .retry import Retry, matches, wait_s
 from .states import State
 
 _encode = msgspec.msgpack.Encoder().encode
 
-#: Waits between starts of a job that keeps killing its process: short, since no attempt is used up, but never a hot loop.
+#: Waits between starts of a job that keeps killing its process: short, since no attempt is used up, but no hot loop.
 CRASH_RETRY: Final = Retry(delay=0.1, factor=2.0, max_delay=5.0, jitter=0.0)
 
 
@@ -56,6 +59,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """A job given up on, with all that is needed to understand it and to run it again.
 
     Attributes:
+        version: VERSION of headrace.jobs.codec.
         id: The job's id.
         queue: The queue that it came from.
         name: The handler's name; empty when the entry could not be read.
@@ -79,6 +83,10 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int
     died_at_ms: int
     body: bytes
+    version: int = codec.VERSION
+
+
+_letter = msgspec.msgpack.Decoder(DeadLetter).decode
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +146,10 @@ def decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Dispositi
         return _end(ended, rules, State.CANCELLED, now_ms)
     if status is Status.EXPIRED:
         return _end(ended, rules, State.EXPIRED, now_ms)
+    if (
+        status is Status.UNREADABLE
+    ):  # such an entry has no envelope and goes to `bury_unread`; never lose it all the same
+        return _bury(ended, rules, "malformed", now_ms)
     if status is Status.CRASHED:
         starts = ended.starts + options.deliveries + 1
         if starts >= rules.max_deliveries:
@@ -152,7 +164,10 @@ def decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Dispositi
         failure.retry_delay_s is not None or matches(policy, failure, outcome.exception)
     ):
         asked_s = failure.retry_delay_s
-        delay_s = asked_s if asked_s is not None and asked_s >= 0 else wait_s(policy, options.attempt, dice)
+        if asked_s is not None and asked_s >= 0:
+            delay_s = min(asked_s, limits.PERIOD_MAX_S)  # a child process may say anything, infinity too
+        else:
+            delay_s = wait_s(policy, options.attempt, dice)
         return _again(ended, msgspec.structs.replace(options, attempt=options.attempt + 1), delay_s)
     return _bury(ended, rules, "timed_out" if status is Status.TIMED_OUT else "failed", now_ms)
 
@@ -170,7 +185,7 @@ def succeed_plainly(
         record = _encode(
             (codec.VERSION, "succeeded", value, None, name, 1, starts + 1, now_ms - int(run_s * 1000), now_ms, None)
         )
-    except Exception:  # whatever an object's own hooks may raise; `succeed` packs again and tells what it was
+    except Exception:  # noqa: BLE001 - what an object's own hooks raise; `succeed` packs again and tells what it was
         return None
     if len(record) > rules.max_result_bytes:
         return None
@@ -182,16 +197,20 @@ def succeed(ended: Ended, rules: Rules, *, now_ms: int) -> Disposition:
     ttl_ms = _ttl_ms(ended, rules)
     if not ttl_ms:
         return Disposition(ended.lease, Kind.DONE)
+    value = ended.outcome.value
+    if isinstance(value, Unpackable):
+        note = cut(value.reason, limits.ERROR_MESSAGE_MAX_CHARS)
+        return Disposition(ended.lease, Kind.DONE, _pack(ended, State.SUCCEEDED, now_ms, NIL, note), ttl_ms)
     try:
-        record = _pack(ended, State.SUCCEEDED, now_ms, ended.outcome.value, None)
+        record = _pack(ended, State.SUCCEEDED, now_ms, value, None)
         if len(record) <= rules.max_result_bytes:
             return Disposition(ended.lease, Kind.DONE, record, ttl_ms)
         note = (
-            f"the result takes {len(record)} bytes, max_result is {rules.max_result_bytes}; store it elsewhere and "
+            f"the result takes {len(record):,} bytes, max_result is {rules.max_result_bytes:,}; store it elsewhere and "
             f"return where, or raise max_result"
         )
-    except Exception as error:  # whatever an object's own hooks may raise while it is packed
-        note = f"the result cannot be packed: {type(error).__name__}: {error}; return plain data"
+    except Exception as error:  # noqa: BLE001 - whatever an object's own hooks may raise while it is packed
+        note = f"the result cannot be packed: {type(error).__name__}: {message_of(error)}; return plain data"
     return Disposition(ended.lease, Kind.DONE, _pack(ended, State.SUCCEEDED, now_ms, NIL, note), ttl_ms)
 
 
@@ -209,25 +228,56 @@ def policy_of(handlers: Retry, options: EnvelopeOptions) -> Retry:
     return msgspec.structs.replace(handlers, **{name: value for name, value in said.items() if value is not None})
 
 
-def bury_unread(lease: Any, job_id: str, queue: str, *, reason: str, error: str, now_ms: int, name: str = "") -> Disposition:
-    """Return the disposition of an entry that no handler can be run for: malformed, or of an unknown handler."""
+def bury_unread(
+    lease: Any, job_id: str, queue: str, rules: Rules, *, reason: str, error: str, now_ms: int, name: str = ""
+) -> Disposition:
+    """Return the disposition of an entry that no handler can be run for.
+
+    Args:
+        lease: Its lease.
+        job_id: The job's id.
+        queue: Its queue.
+        rules: The settings' part.
+        reason: "malformed" or "unknown_handler".
+        error: What is wrong, in words; cut to the limit of a message.
+        now_ms: Wall-clock milliseconds since the epoch.
+        name: The handler's name as far as it could be read.
+    """
+    error = cut(error, limits.ERROR_MESSAGE_MAX_CHARS)
     letter = DeadLetter(
-        id=job_id, queue=queue, name=name, reason=reason, error=error, traceback="", attempts=0, deliveries=1,
-        died_at_ms=now_ms, body=lease.body,
-    )  # fmt: skip
+        id=job_id,
+        queue=queue,
+        name=name,
+        reason=reason,
+        error=error,
+        traceback="",
+        attempts=0,
+        deliveries=lease.starts + 1,
+        died_at_ms=now_ms,
+        body=bytes(lease.body),
+    )
+    ttl_ms = round(rules.result_ttl_s * 1000)
+    if not ttl_ms:
+        return Disposition(lease, Kind.DEAD, letter=pack_letter(letter))
     failure = Failure(reason, error)
-    record = ResultRecord(codec.VERSION, State.DEAD, NIL, failure, name, 0, 1, 0, now_ms)
-    return Disposition(lease, Kind.DEAD, codec.pack_record(record), 300_000, letter=pack_letter(letter))
+    record = ResultRecord(codec.VERSION, State.DEAD, NIL, failure, name, 0, letter.deliveries, 0, now_ms, reason)
+    return Disposition(lease, Kind.DEAD, codec.pack_record(record), ttl_ms, letter=pack_letter(letter))
 
 
 def pack_letter(letter: DeadLetter) -> bytes:
     """Return a dead letter's bytes."""
-    return msgspec.msgpack.encode(letter)
+    return _encode(letter)
 
 
 def unpack_letter(data: bytes) -> DeadLetter:
-    """Read a dead letter."""
-    return msgspec.msgpack.decode(data, type=DeadLetter)
+    """Read a dead letter; raises Malformed."""
+    try:
+        letter = _letter(data)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise codec.Malformed(f"a dead letter: {error}") from None
+    if letter.version != codec.VERSION:
+        raise codec.Malformed(f"a dead letter of version {letter.version}, this worker reads {codec.VERSION}")
+    return letter
 
 
 def _again(ended: Ended, options: EnvelopeOptions, delay_s: float) -> Disposition:

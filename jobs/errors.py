@@ -1,9 +1,13 @@
 """The errors of submitting, running and waiting for jobs.
 
-Every message says what happened, whose fault it is and what to do next. Where a built-in exception says the same
-(ConnectionError, TypeError, TimeoutError), the class is that one too, so code that knows nothing of headrace handles it.
+Every message says what happened, whose fault it is and what to do next. Where a built-in exception says the same, the
+class is that one too (ConnectionError, TypeError, TimeoutError), so that code which knows nothing of headrace can
+handle it.
 """
 
+from datetime import timedelta
+
+from headrace.config import limits, units
 from headrace.config.errors import ConfigError, HeadraceError
 
 __all__ = [
@@ -28,13 +32,13 @@ __all__ = [
 ]
 
 
-class BrokerUnavailable(HeadraceError, ConnectionError):  # noqa: N818 - the public name says what is the case
+class BrokerUnavailable(HeadraceError, ConnectionError):
     """The server does not answer or refuses us: the outside's fault; start it, or mend its address."""
 
     exit_code = 3
 
 
-class QueueFull(HeadraceError):  # noqa: N818
+class QueueFull(HeadraceError):
     """The queue has reached its bound: workers are slower than producers. Wait and submit again, or add workers.
 
     Attributes:
@@ -44,7 +48,9 @@ class QueueFull(HeadraceError):  # noqa: N818
         reason: "length", or "backlog" for the pool inside this process.
     """
 
-    def __init__(self, message: str, *, queue: str = "", depth: int = 0, bound: int = 0, reason: str = "length") -> None:
+    def __init__(
+        self, message: str, *, queue: str = "", depth: int = 0, bound: int = 0, reason: str = "length"
+    ) -> None:
         super().__init__(message)
         self.queue = queue
         self.depth = depth
@@ -52,37 +58,37 @@ class QueueFull(HeadraceError):  # noqa: N818
         self.reason = reason
 
 
-class PayloadTooLarge(HeadraceError):  # noqa: N818
+class PayloadTooLarge(HeadraceError):
     """The job's arguments take more bytes than `max_payload` allows: the caller's fault; send a reference instead."""
 
     exit_code = 2
 
 
-class InvalidArguments(HeadraceError, TypeError):  # noqa: N818
-    """The arguments do not fit the handler, or would not survive the wire: the caller's fault; the message names the field."""
+class InvalidArguments(HeadraceError, TypeError):
+    """The arguments do not fit the handler, or would not survive the wire: the caller's fault; it names the field."""
 
     exit_code = 2
 
 
-class UnknownHandler(HeadraceError):  # noqa: N818
+class UnknownHandler(HeadraceError):
     """No handler of that name is known: the caller misspelt it, or no worker has published it yet."""
 
     exit_code = 2
 
 
-class DuplicateJob(HeadraceError):  # noqa: N818
+class DuplicateJob(HeadraceError):
     """A job with this id or unique key is already there: submit with another, or use the one that exists."""
 
 
-class JobNotFound(HeadraceError):  # noqa: N818
+class JobNotFound(HeadraceError):
     """There is no job of this id, or its record has expired since."""
 
 
-class ResultUnavailable(HeadraceError):  # noqa: N818
+class ResultUnavailable(HeadraceError):
     """The job ended, but its result is not there: not kept (`result_ttl=0`), expired, too large, or not packable."""
 
 
-class JobFailed(HeadraceError):  # noqa: N818
+class JobFailed(HeadraceError):
     """The job's last attempt failed: the handler's fault. The remote traceback is in `traceback` and in the message.
 
     Attributes:
@@ -114,25 +120,33 @@ class JobCrashed(JobFailed):
     """The process that ran the job died under it: a segfault, an out-of-memory kill, or `os._exit`."""
 
 
-class WaitTimeout(HeadraceError, TimeoutError):  # noqa: N818
+class WaitTimeout(HeadraceError, TimeoutError):
     """Only your wait ended; the job goes on, and its result can be asked for again."""
 
     exit_code = 4
 
 
-class RetryJob(Exception):  # noqa: N818 - an instruction raised by a handler, not a fault
+class RetryJob(Exception):
     """Raised by a handler to have its job run again.
 
     Args:
+        delay: Seconds until then, or a timedelta, or "30s"; None leaves it to the handler's Retry.
+
+    Attributes:
         delay: Seconds until then; None leaves it to the handler's Retry.
+
+    Raises:
+        ValueError: the delay is none of these, or longer than a year: the handler's fault, a failure like any other.
     """
 
-    def __init__(self, delay: float | None = None) -> None:
+    def __init__(self, delay: float | str | timedelta | None = None) -> None:
         super().__init__(delay)
-        self.delay = delay
+        self.delay = None if delay is None else units.parse_duration(delay)
+        if self.delay is not None and self.delay > limits.PERIOD_MAX_S:
+            raise ValueError(f"RetryJob(delay={delay!r}): more than a year is a mistake in the unit")
 
 
-class FailJob(Exception):  # noqa: N818 - an instruction raised by a handler, not a fault
+class FailJob(Exception):
     """Raised by a handler to send its job straight to the dead letters, whatever attempts are left.
 
     Args:

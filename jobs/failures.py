@@ -13,6 +13,7 @@ from headrace.config.limits import ERROR_MESSAGE_MAX_CHARS, TRACEBACK_MAX_CHARS
 from .errors import FailJob, RetryJob
 from .outcome import Failure
 
+_AS_THE_POLICY_SAYS: Final = -1.0
 #: Innermost calls that are shown: past them the text would be cut anyway, and a deep recursion is slow to format.
 _FRAMES_MAX: Final = 200
 #: What stands before the cut, of all that is kept; the rest stands after it, where the last call and the message are.
@@ -33,12 +34,12 @@ def failure_of(error: BaseException) -> Failure:
     kind = type(error)
     retry_delay_s = None
     if isinstance(error, RetryJob):
-        retry_delay_s = -1.0 if error.delay is None else float(error.delay)
+        retry_delay_s = _AS_THE_POLICY_SAYS if error.delay is None else error.delay
         message = ""
     else:
         message = message_of(error)
     return Failure(
-        type=_cut(kind.__name__, ERROR_MESSAGE_MAX_CHARS),
+        type=cut(kind.__name__, ERROR_MESSAGE_MAX_CHARS),
         message=message,
         traceback=_traceback_of(error),
         ancestors=tuple(qualified_name(c) for c in kind.__mro__ if c not in (BaseException, object)),
@@ -53,7 +54,7 @@ def message_of(error: BaseException) -> str:
         text = str(error)
     except BaseException as second:  # noqa: BLE001 - the handler's class is broken, and its failure must still be told
         text = f"<its __str__ raised {type(second).__name__}>"
-    return _cut(text, ERROR_MESSAGE_MAX_CHARS)
+    return cut(text, ERROR_MESSAGE_MAX_CHARS)
 
 
 def qualified_name(kind: type) -> str:
@@ -69,7 +70,7 @@ def _traceback_of(error: BaseException) -> str:
         text = "".join(formatted.format())
     except BaseException as second:  # noqa: BLE001 - as above: a broken __notes__, __cause__ or source file
         text = f"{type(error).__name__}: <its traceback cannot be formatted: {type(second).__name__}>"
-    return _cut(text, TRACEBACK_MAX_CHARS)
+    return cut(text, TRACEBACK_MAX_CHARS)
 
 
 def _after_own_frames(trace: TracebackType | None) -> TracebackType | None:
@@ -81,7 +82,7 @@ def _after_own_frames(trace: TracebackType | None) -> TracebackType | None:
     return trace if rest is None else rest
 
 
-def _cut(text: str, max_chars: int) -> str:
+def cut(text: str, max_chars: int) -> str:
     """Return valid Unicode of at most `max_chars`, the middle left out and the omission stated."""
     if len(text) > max_chars:
         mark = f"\n... {len(text) - max_chars} characters left out ...\n"

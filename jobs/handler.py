@@ -70,7 +70,7 @@ class HandlerPlan:
         self.options = options
         self.name = options.name
         self.place = place_of(function)
-        self.where = f"{function.__module__}:{function.__qualname__}"
+        self.where = where_of(function)
         self.runner = _runner_of(function, options)
         self.wants_context = _wants_context(function)
         self.head = head_of(self.name)
@@ -101,21 +101,26 @@ def options_from(
         ConfigError: an option is out of its bounds; the message names the option and the handler.
     """
     name = name or getattr(function, "__name__", "")
-    if not callable(function) or not name:
+    if not callable(function):
         raise ConfigError(f"@job expects a function, got {function!r}")
+    if not name:
+        raise ConfigError(f"{function!r} has no name of its own; give it one with @job(name=...)")
     where = f"handler {name!r} ({place_of(function)})"
     try:
         if runner not in ("auto", "thread", "process"):
             raise ValueError(f'runner={runner!r}: use "auto", "thread" or "process"')
         if isinstance(aliases, str):
-            raise ValueError(f"aliases={aliases!r}: give a tuple of names")
+            raise ValueError(f"aliases={aliases!r}: give a tuple of names")  # noqa: TRY004 - all become one ConfigError
+        for each in (name, *aliases):
+            _check_name(each)
+        _check_returns(function)
         return HandlerOptions(
             name=name,
             aliases=tuple(aliases),
             queue=check_queue(queue),
-            timeout_s=None if timeout is None else units.parse_duration(timeout),
+            timeout_s=None if timeout is None else _span("timeout", timeout),
             retry=from_option(retry),
-            result_ttl_s=None if result_ttl is None else units.parse_duration(result_ttl),
+            result_ttl_s=None if result_ttl is None else _span("result_ttl", result_ttl),
             runner=runner,
         )
     except (ValueError, TypeError) as error:
@@ -128,6 +133,15 @@ def place_of(function: Callable[..., Any]) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}" if code else getattr(function, "__qualname__", repr(function))
 
 
+def where_of(function: Callable[..., Any]) -> str:
+    """Return "module:qualname"; of what has neither, such as a callable object, its class's with () behind it."""
+    module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if isinstance(module, str) and isinstance(qualname, str):
+        return f"{module}:{qualname}"
+    kind = type(function)
+    return f"{kind.__module__}:{kind.__qualname__}()"
+
+
 def is_coroutine_function(function: Callable[..., Any]) -> bool:
     """Return whether calling it gives a coroutine, seen through functools.partial and callable objects."""
     while isinstance(function, functools.partial):
@@ -135,6 +149,30 @@ def is_coroutine_function(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - the method is inspected, not tested for
     )
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{name!r} cannot be a handler's name: give a text that is not empty")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the name {name!r} is no valid Unicode, so it cannot be sent") from None
+
+
+def _check_returns(function: Callable[..., Any]) -> None:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ValueError("it is a generator function: calling it runs nothing; return a list instead of yielding")
+
+
+def _span(option: str, value: Span) -> float:
+    try:
+        span_s = units.parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
+    if span_s > limits.PERIOD_MAX_S:
+        raise ValueError(f"{option}={value!r}: more than a year is a mistake in the unit")
+    return span_s
 
 
 def _runner_of(function: Callable[..., Any], options: HandlerOptions) -> RunnerName:
@@ -162,5 +200,20 @@ def _wants_context(function: Callable[..., Any]) -> bool:
         return False
     annotation = parameters[0].annotation
     if isinstance(annotation, str):
-        return annotation.strip("'\"").rpartition(".")[2] == "Context"
+        text = annotation.strip("'\"")
+        first, *rest = text.split(".")
+        found = getattr(inspect.unwrap(_plain(function)), "__globals__", {}).get(first)
+        if found is None:  # imported for type checkers only, or local to a function
+            return text.rpartition(".")[2] == "Context"
+        for name in rest:
+            found = getattr(found, name, None)
+        annotation = found
     return getattr(annotation, "__module__", "") == "headrace.workers.context" and annotation.__name__ == "Context"
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what lies behind functools.partial and callable objects."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = getattr(function, "__func__", function)
+    return function if hasattr(function, "__globals__") or isinstance(function, type) else type(function).__call__

@@ -11,9 +11,12 @@ import msgspec
 
 from .errors import InvalidArguments
 
-#: No braces (they are the hash tag's), no colon (it ends the queue's name in an id), nothing that a shell or URL quotes.
+#: No braces (they are the hash tag's), no colon (it ends the queue's name in an id), nothing that a shell or a URL
+#: quotes.
 _QUEUE: Final = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
-_ENTRY: Final = re.compile(r"(\d{1,20})-(d?)(\d{1,20})")
+_ENTRY: Final = re.compile(r"([0-9]{1,20})-(d?)([0-9]{1,20})")
+#: Both halves of a stream entry's id are numbers of 64 bits.
+_NUMBER_MAX: Final = 2**64 - 1
 
 
 class JobId(msgspec.Struct, frozen=True):
@@ -40,7 +43,10 @@ def parse(job_id: str) -> JobId | None:
     match = _ENTRY.fullmatch(entry)
     if not colon or match is None or not _QUEUE.fullmatch(queue):
         return None
-    return JobId(queue, entry, int(match[1]), int(match[3]), match[2] == "d")
+    at_ms, number = int(match[1]), int(match[3])
+    if at_ms > _NUMBER_MAX or number > _NUMBER_MAX:
+        return None
+    return JobId(queue, entry, at_ms, number, match[2] == "d")
 
 
 def check_queue(name: str) -> str:

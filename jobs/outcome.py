@@ -1,7 +1,7 @@
 """What running a job gave (Outcome), and what happens to the job next (Disposition): two frozen records.
 
 An Outcome is made by the slot, exactly one for each piece of work that it took. A Disposition is what policy makes of
-it: `jobs.retry.decide` reads the Outcome and nothing else decides. Neither record knows a server.
+it: `jobs.disposition.decide` reads the Outcome and nothing else decides. Neither record knows a server.
 """
 
 from enum import StrEnum
@@ -47,13 +47,32 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
+class Unpackable:
+    """Stands for what a handler returned where that cannot be kept: the job succeeded, and its result says why not.
+
+    A plain class and no record, so that nothing packs it as if it were the value.
+
+    Attributes:
+        reason: Why, and what to do; for people.
+    """
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return f"Unpackable({self.reason!r})"
+
+
 class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What one run of one piece of work gave.
 
     Attributes:
         work: What was run; see headrace.workers.work.Work.
         status: How it ended.
-        value: What the handler returned; None unless succeeded. A msgspec.Raw holds msgpack bytes as they are.
+        value: What the handler returned; None unless succeeded. A msgspec.Raw holds msgpack bytes as they are; an
+            Unpackable says why there is no value.
         failure: The exception as text; None when succeeded.
         exception: The exception itself where it happened in this process, else None. Never leaves the process.
         started_at_s: Monotonic seconds when the slot took it; 0 when it never started.

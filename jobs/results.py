@@ -40,7 +40,12 @@ def unwrap(job_id: str, record: ResultRecord, decode: Decode = plain) -> Any:
     if record.status == State.SUCCEEDED:
         if record.note is not None:
             raise ResultUnavailable(f"job {job_id} ({record.name}) succeeded, but {record.note}")
-        return decode(record.value)
+        try:
+            return decode(record.value)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise ResultUnavailable(
+                f"job {job_id} ({record.name}) succeeded, but its value cannot be read here: {error}"
+            ) from error
     raise error_of(job_id, record)
 
 
@@ -54,16 +59,14 @@ def error_of(job_id: str, record: ResultRecord) -> JobFailed:
         return JobExpired(f"{shown} expired before a worker could start it", job_id=job_id)
     kind = _KINDS.get(record.note or "", JobFailed)
     tries = f" after {record.attempt} tries" if record.attempt > 1 else ""
-    return kind(
-        f"{shown} failed{tries}: {failure}", job_id=job_id, error=str(failure), traceback=failure.traceback
-    )
+    return kind(f"{shown} failed{tries}: {failure}", job_id=job_id, error=str(failure), traceback=failure.traceback)
 
 
 def missing(job_id: str, *, existed: bool) -> HeadraceError:
     """Return the exception for a job of which nothing is kept."""
     if existed:
         return ResultUnavailable(
-            f"job {job_id} has ended, and its record is gone: it is kept for `result_ttl` after the end, and not at all "
-            f"where that is 0; ask sooner, or keep it longer"
+            f"job {job_id} has ended, and its record is gone: it is kept for `result_ttl` after the end, and not at "
+            f"all where that is 0; ask sooner, or keep it longer"
         )
     return JobNotFound(f"there is no job {job_id!r} here; check the id, the server's url and the namespace")

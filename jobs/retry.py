@@ -8,16 +8,22 @@ from typing import Final
 
 import msgspec
 
+from headrace.config import limits
+
+from .failures import qualified_name
 from .outcome import Failure
 
 #: The bases of a timeout where no exception object is at hand; TimeoutError is an OSError in Python.
+_YEAR_S: Final = limits.PERIOD_MAX_S
+#: Field, least and most. Longer waits than a year, and factors of more than a billion, are mistakes.
+_BOUNDS: Final = (("delay", 0, _YEAR_S), ("max_delay", 0, _YEAR_S), ("factor", 1, 1e9), ("jitter", 0, 1))
 TIMEOUT_ANCESTORS: Final = ("builtins.TimeoutError", "builtins.OSError", "builtins.Exception")
 
 
 class Retry(msgspec.Struct, frozen=True):
     """How often a job is tried, and how long it waits in between.
 
-    The n-th wait is `delay * factor ** (n - 1)` seconds, at most `max_delay`, less a random share of up to `jitter` of it.
+    The n-th wait is `delay * factor ** (n - 1)` seconds, at most `max_delay`, less a random share of up to `jitter`.
 
     Attributes:
         attempts: Tries in all, the first included; at least 1.
@@ -38,13 +44,19 @@ class Retry(msgspec.Struct, frozen=True):
     but_not: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or not 1 <= self.attempts < 2**32:
             raise ValueError(f"Retry(attempts={self.attempts!r}): give the number of tries in all, at least 1")
-        if self.delay < 0 or self.max_delay < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
-            raise ValueError("Retry: delay and max_delay are seconds >= 0, factor is >= 1, jitter is from 0 to 1")
+        for field, least, most in _BOUNDS:
+            value = getattr(self, field)
+            # Asked this way round, NaN is refused too.
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+                raise ValueError(f"Retry({field}={value!r}): give a number from {least:g} to {most:g}")
         for field in ("on", "but_not"):
-            if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in getattr(self, field)):
-                raise ValueError(f"Retry({field}=...): give a tuple of exception classes, such as (OSError,)")
+            kinds = getattr(self, field)
+            if not isinstance(kinds, tuple) or not all(
+                isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
+            ):
+                raise ValueError(f"Retry({field}={kinds!r}): give a tuple of exception classes, such as (OSError,)")
 
 
 DEFAULT: Final = Retry()
@@ -73,12 +85,12 @@ def matches(policy: Retry, failure: Failure, exception: BaseException | None) ->
 
 def wait_s(policy: Retry, attempt: int, dice: float) -> float:
     """Return the seconds between try number `attempt` and the next; `dice` is a random number from 0 to 1."""
-    # The exponent is cut so that a job with thousands of tries does not overflow a float.
-    full_s = min(policy.max_delay, policy.delay * policy.factor ** min(attempt - 1, 64))
+    # The exponent is cut so that a job with thousands of tries does not overflow a float: 1e9 ** 32 is 1e288.
+    full_s = min(policy.max_delay, policy.delay * float(policy.factor) ** min(attempt - 1, 32))
     return full_s * (1 - policy.jitter * dice)
 
 
 def _is_any(kinds: tuple[type[BaseException], ...], failure: Failure, exception: BaseException | None) -> bool:
     if exception is not None:
         return isinstance(exception, kinds)
-    return any(f"{kind.__module__}.{kind.__qualname__}" in failure.ancestors for kind in kinds)
+    return any(kind is BaseException or qualified_name(kind) in failure.ancestors for kind in kinds)

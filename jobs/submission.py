@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from headrace.config import units
+from headrace.config import limits, units
 
 from .codec import EnvelopeOptions
 from .errors import InvalidArguments, PayloadTooLarge
@@ -19,6 +19,8 @@ from .retry import Retry, from_option
 OnFull = Literal["reject", "wait"]
 #: What an option is that was not given; None means something for `retry`.
 UNSET: Final = msgspec.UNSET
+#: A hundred years: no server lives longer, and milliseconds stay exact as the doubles that Redis sorts by.
+DELAY_MAX_S: Final = 100 * limits.PERIOD_MAX_S
 
 
 class SubmitOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +52,7 @@ def submit_options(
     delay: Span | None = None,
     at: datetime | None = None,
     timeout: Span | None = None,
-    retry: "Retry | int | None | msgspec.UnsetType" = UNSET,
+    retry: "Retry | int | msgspec.UnsetType | None" = UNSET,
     result_ttl: Span | None = None,
     on_full: OnFull | None = None,
     wait_timeout: Span | None = None,
@@ -62,7 +64,7 @@ def submit_options(
     """
     if delay is not None and at is not None:
         raise InvalidArguments("give delay= or at=, not both")
-    if at is not None and (not isinstance(at, datetime) or at.tzinfo is None):
+    if at is not None and (not isinstance(at, datetime) or at.utcoffset() is None):
         raise InvalidArguments(f"at={at!r}: give a datetime with a time zone, such as datetime.now(UTC) + ...")
     if on_full not in (None, "reject", "wait"):
         raise InvalidArguments(f'on_full={on_full!r}: use "reject" or "wait"')
@@ -72,7 +74,7 @@ def submit_options(
     )
     return SubmitOptions(
         queue=None if queue is None else check_queue(queue),
-        delay_ms=round((_span("delay", delay) or 0.0) * 1000),
+        delay_ms=round((_span("delay", delay, DELAY_MAX_S) or 0.0) * 1000),
         due_at_ms=0 if at is None else max(1, round(at.timestamp() * 1000)),
         on_full=on_full,
         wait_timeout_s=60.0 if wait_timeout is None else _span("wait_timeout", wait_timeout) or 0.0,
@@ -94,16 +96,19 @@ def check_size(name: str, body: bytes, max_payload_bytes: int) -> bytes:
     return body
 
 
-def _span(name: str, value: Span | None) -> float | None:
+def _span(name: str, value: Span | None, most_s: float = limits.PERIOD_MAX_S) -> float | None:
     if value is None:
         return None
     try:
-        return units.parse_duration(value)
+        span_s = units.parse_duration(value)
     except (ValueError, TypeError) as error:
         raise InvalidArguments(f"{name}={value!r}: {error}") from None
+    if span_s > most_s:
+        raise InvalidArguments(f"{name}={value!r}: at most {units.format_duration(most_s)}; is it in seconds?")
+    return span_s
 
 
-def _retry_fields(value: "Retry | int | None | msgspec.UnsetType") -> dict[str, float | int]:
+def _retry_fields(value: "Retry | int | msgspec.UnsetType | None") -> dict[str, float | int]:
     if value is UNSET or isinstance(value, msgspec.UnsetType):
         return {}
     try:
@@ -113,7 +118,9 @@ def _retry_fields(value: "Retry | int | None | msgspec.UnsetType") -> dict[str, 
     if not isinstance(value, Retry):
         return {"attempts": policy.attempts}
     if policy.on or policy.but_not:
-        raise InvalidArguments("retry=Retry(on=... or but_not=...): classes cannot travel; give them to @job(retry=...)")
+        raise InvalidArguments(
+            "retry=Retry(on=... or but_not=...): classes cannot travel; give them to @job(retry=...)"
+        )
     return {
         "attempts": policy.attempts,
         "delay_s": policy.delay,

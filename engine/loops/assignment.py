@@ -13,6 +13,7 @@ import msgspec
 from headrace.jobs import codec
 from headrace.jobs.codec import Envelope
 from headrace.jobs.errors import InvalidArguments
+from headrace.jobs.failures import message_of
 from headrace.jobs.handler import HandlerPlan
 from headrace.jobs.outcome import Failure
 from headrace.jobs.retry import Retry
@@ -36,7 +37,17 @@ class BoundHandler:
         ttl_ms: How long its records are kept unless the job says otherwise.
     """
 
-    __slots__ = ("_get_state", "_invocation", "_middleware", "_plainly", "_unpack", "plan", "pool", "timeout_s", "ttl_ms")
+    __slots__ = (
+        "_get_state",
+        "_invocation",
+        "_middleware",
+        "_plainly",
+        "_unpack",
+        "plan",
+        "pool",
+        "timeout_s",
+        "ttl_ms",
+    )
 
     def __init__(
         self,
@@ -64,7 +75,7 @@ class BoundHandler:
         try:
             args, kwargs = self._unpack(envelope.args, envelope.kwargs)
         except InvalidArguments as error:
-            raise RemoteFailure(Failure("InvalidArguments", str(error), final=True)) from None
+            raise RemoteFailure(Failure("InvalidArguments", message_of(error), final=True)) from None
         if self._plainly:
             return self._invocation(*args, **kwargs)
         context = Context(assignment.info(), state=self._get_state(), cancel_reason=slot.reason)
@@ -185,5 +196,3 @@ class Unread(msgspec.Struct, frozen=True, gc=False, eq=False):
     def queue(self) -> str:
         """The queue that it came from."""
         return self.lease.source.queue
-
-

@@ -1,8 +1,8 @@
 """The broker sink: carries out what policy decides about each job, and is the only one that acknowledges.
 
-It promises that a batch which it took is settled or refused for good before `write` returns: while the server is away it
-waits and sends the same batch again, which changes nothing where the first one had arrived. That wait is what stops the
-slots, and then the fetch. It decides nothing: jobs.disposition does.
+It promises that a batch which it took is settled or refused for good before `write` returns: while the server is away
+it waits and sends the same batch again, which changes nothing where the first one had arrived. That wait is what
+stops the slots, and then the fetch. It decides nothing: jobs.disposition does.
 """
 
 import random
@@ -109,7 +109,7 @@ class BrokerSink:
                     self._pending = 0
                     return
                 log.warning("server away", jobs=len(dispositions), retry_in_s=round(pause_s, 2), error=str(error))
-                await anyio.sleep(pause_s * (0.5 + random.random() / 2))  # noqa: S311 - jitter, no secret
+                await anyio.sleep(pause_s * (0.5 + random.random() / 2))
                 pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
         self._pending = 0
         self._flushes += 1
@@ -164,7 +164,7 @@ class BrokerSink:
             work.result_ttl_s,
             lease.starts,
         )
-        return decide(ended, self._rules, now_ms=now_ms, dice=random.random())  # noqa: S311 - jitter, no secret
+        return decide(ended, self._rules, now_ms=now_ms, dice=random.random())
 
     def _decide_unread(self, work: Unread, now_ms: int) -> Disposition:
         lease = work.lease
@@ -174,6 +174,7 @@ class BrokerSink:
             lease,
             lease.job_id,
             lease.source.queue,
+            self._rules,
             reason=work.reason,
             error=work.error,
             name=work.label,
