@@ -1,7 +1,8 @@
 """What the `@job` decorator returns: the user's function, still callable, with typed ways to submit it.
 
-A JobFunction belongs to a Handlers collection until an engine includes that; from then on it submits through the engine.
-Types: `submit` is checked against the handler's own parameters, the Context left out; calling it is calling the function.
+A JobFunction belongs to a Handlers collection until an engine includes that; from then on it submits through the
+engine. Types: `submit` is checked against the handler's own parameters, the Context left out; calling it is calling the
+function.
 """
 
 import functools
@@ -31,19 +32,23 @@ class Submitter(Protocol):
 
     async def submit_plan(
         self, plan: HandlerPlan, args: tuple[Any, ...], kwargs: dict[str, Any], options: SubmitOptions
-    ) -> JobHandle[Any]: ...
+    ) -> JobHandle[Any]:
+        """Submit one job."""
 
     async def submit_plan_many(
         self, plan: HandlerPlan, items: Iterable[tuple[Any, ...]], options: SubmitOptions
-    ) -> list[JobHandle[Any]]: ...
+    ) -> list[JobHandle[Any]]:
+        """Submit a job for each tuple of arguments."""
 
     def submit_plan_blocking(
         self, plan: HandlerPlan, args: tuple[Any, ...], kwargs: dict[str, Any], options: SubmitOptions
-    ) -> SyncJobHandle[Any]: ...
+    ) -> SyncJobHandle[Any]:
+        """Submit one job from a thread."""
 
     def submit_plan_many_blocking(
         self, plan: HandlerPlan, items: Iterable[tuple[Any, ...]], options: SubmitOptions
-    ) -> list[SyncJobHandle[Any]]: ...
+    ) -> list[SyncJobHandle[Any]]:
+        """Submit a job for each tuple of arguments from a thread."""
 
 
 class _Owner:
@@ -157,7 +162,7 @@ class JobFunction(Generic[C, P, T, R]):
         delay: Span | None = None,
         at: datetime | None = None,
         timeout: Span | None = None,
-        retry: Retry | int | None | msgspec.UnsetType = UNSET,
+        retry: Retry | int | msgspec.UnsetType | None = UNSET,
         result_ttl: Span | None = None,
         on_full: OnFull | None = None,
         wait_timeout: Span | None = None,
@@ -239,7 +244,7 @@ class Handlers:
     def __init__(self, queue: str = "default") -> None:
         self._queue = queue
         self._owner = _Owner()
-        self._tell: Callable[[HandlerPlan], None] = lambda plan: None
+        self._tell: Callable[[HandlerPlan], None] | None = None
         self.plans: list[HandlerPlan] = []
 
     @overload
@@ -247,9 +252,7 @@ class Handlers:
         self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
     ) -> JobFunction[Concatenate[Context, P], P, Coroutine[Any, Any, R], R]: ...
     @overload
-    def job(
-        self, function: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> JobFunction[P, P, Coroutine[Any, Any, R], R]: ...
+    def job(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> JobFunction[P, P, Coroutine[Any, Any, R], R]: ...
     @overload
     def job(
         self, function: Callable[Concatenate[Context, P], R], /
@@ -259,6 +262,8 @@ class Handlers:
     @overload
     def job(
         self,
+        function: None = None,
+        /,
         *,
         name: str | None = None,
         aliases: tuple[str, ...] = (),
@@ -329,7 +334,6 @@ class Handlers:
         self._tell = tell
 
     def _add(self, plan: HandlerPlan) -> None:
-        self._tell(plan)
+        if self._tell is not None:
+            self._tell(plan)
         self.plans.append(plan)
-
-
