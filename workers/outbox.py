@@ -16,15 +16,15 @@ class Outbox:
     """A bounded list of outcomes with two bells: one for the completer, one for slots that wait for room.
 
     Args:
-        bound: Outcomes at which slots wait; a slot may still put the one that it holds, so the list ends a little above.
-        count_due: Outcomes at which a waiting completer is woken before the age of the batch is.
+        bound: Outcomes at which slots wait; what runs then may still be put, so the list ends a little above.
+        count_due: Outcomes at which a waiting completer is woken before the age of the batch is; the bound, if lower.
     """
 
     __slots__ = ("_any", "_due", "_room", "bound", "count_due", "first_at_s", "in_hand", "items", "put_count")
 
     def __init__(self, bound: int, count_due: int) -> None:
         self.bound = bound
-        self.count_due = count_due
+        self.count_due = min(count_due, bound)
         self.items: list[Outcome] = []
         self.first_at_s = 0.0
         self.in_hand = 0

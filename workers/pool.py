@@ -19,21 +19,16 @@ import anyio.abc
 import anyio.lowlevel
 import msgspec
 
-from headrace.config.logs import logger
 from headrace.jobs.outcome import Outcome, Status
 
+from . import native
 from .outbox import Outbox
 from .slot import Slot, failed, stopped
+from .watchdog import WATCH_S, Watchdog
 from .work import Work
 
 #: A slot whose handlers never suspend lets others run this often.
 TURN_S = 0.005
-#: How often deadlines are looked at: half of the promised precision of 20 ms.
-WATCH_S = 0.01
-#: Work that goes on this long after it was told to stop is listed as stuck.
-STUCK_AFTER_S = 1.0
-
-log = logger("headrace.pool")
 
 
 class PoolStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +41,7 @@ class PoolStatistics(msgspec.Struct, frozen=True, kw_only=True):
         ready: Work taken in, not yet started.
         busy_s: Seconds of work done in all slots since the start; its growth over slots x time is the utilization.
         stuck: Labels of work that goes on although it was told to stop.
+        stacks: Where each of them is now, as traceback text; empty where that cannot be told.
     """
 
     runner: str
@@ -54,6 +50,7 @@ class PoolStatistics(msgspec.Struct, frozen=True, kw_only=True):
     ready: int
     busy_s: float
     stuck: tuple[str, ...] = ()
+    stacks: tuple[str, ...] = ()
 
 
 class Pool:
@@ -65,6 +62,7 @@ class Pool:
         outbox: Where outcomes go; shared by the pools of one dispatcher.
         stops_on_cancel: Whether cancelling a slot stops its work; see Runner.
         on_room: Called, in the loop, when there may be room for more work.
+        stack_of: Returns where the job of a slot is now, for runners whose work is not in the loop.
     """
 
     def __init__(
@@ -75,6 +73,7 @@ class Pool:
         *,
         stops_on_cancel: bool = True,
         on_room: Callable[[], None] = lambda: None,
+        stack_of: Callable[[int], str] | None = None,
     ) -> None:
         self.name = name
         self.ready: deque[Work] = deque()
@@ -87,6 +86,7 @@ class Pool:
         self._stops_on_cancel = stops_on_cancel
         self._on_room = on_room
         self._slots: dict[int, Slot] = {}
+        self._watchdog = Watchdog(name, self._slots, stops_on_cancel=stops_on_cancel, stack_of=stack_of)
         self._next_number = 0
         self._parked: deque[anyio.Event] = deque()
         self._group: anyio.abc.TaskGroup | None = None
@@ -120,6 +120,7 @@ class Pool:
         """Return the work that has not started, and forget it."""
         unstarted = list(self.ready)
         self.ready.clear()
+        self._rest_if_quiet()
         return unstarted
 
     def cancel_all(self, reason: str) -> int:
@@ -144,12 +145,16 @@ class Pool:
         self._target = slots
         if self._group is None:
             return
-        live = [slot for slot in self._slots.values() if not slot.retired]
+        live = [slot for slot in self._slots.values() if not slot.surplus]
+        kept = [slot for slot in self._slots.values() if slot.surplus and slot.work is not None]
+        for slot in kept[: max(0, slots - len(live))]:
+            slot.surplus = slot.retired = False
+            live.append(slot)
         for _ in range(slots - len(live)):
             self._spawn()
         # Free slots go first, so that a shrunk pool is down to size at once where it can be.
         for slot in sorted(live, key=lambda slot: slot.work is not None)[: max(0, len(live) - slots)]:
-            slot.retired = True
+            slot.surplus = slot.retired = True
         if len(live) > slots:
             while self._parked:
                 self._parked.popleft().set()
@@ -159,13 +164,15 @@ class Pool:
         """Return a look at the pool; never waits."""
         now_s = time.monotonic()
         running = self.running()
+        stuck = [slot for slot in running if slot.stuck]
         return PoolStatistics(
             runner=self.name,
             slots=self._target,
             busy=self.busy,
             ready=len(self.ready),
             busy_s=self._busy_s + sum(now_s - slot.started_at_s for slot in running),
-            stuck=tuple(slot.work.label for slot in running if slot.stuck and slot.work is not None),
+            stuck=tuple(slot.work.label for slot in stuck if slot.work is not None),
+            stacks=tuple(self._watchdog.stack(slot) for slot in stuck),
         )
 
     async def wait_quiet(self) -> None:
@@ -177,6 +184,7 @@ class Pool:
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Run the slots and the watchdog until cancelled."""
+        native.keep_ctrl_c_out(Pool._live)
         self._clean = copy_context()
         async with anyio.create_task_group() as group:
             self._group = group
@@ -199,24 +207,33 @@ class Pool:
 
     async def _live(self, slot: Slot) -> None:
         """A slot's life: one cancel scope after another until it is retired."""
+        clean = copy_context()
+        slot.token = anyio.get_current_task().id
+        slot.coroutine = native.own_coroutine()
         try:
             while not slot.retired:
                 with anyio.CancelScope() as scope:
                     slot.scope = scope
-                    await self._turns(slot, copy_context())
-                if slot.work is not None:  # the scope was cancelled, by us, and the work is gone
-                    self._finish(slot, stopped(slot, slot.work, time.monotonic()))
+                    await self._turns(slot, clean, native.cancel_counter())
+                if _is_cancelled():
+                    break
+                slot.retired = slot.retired or _differs(clean)
+        except anyio.get_cancelled_exc_class():
+            if _is_cancelled():
+                raise
+            # A handler told asyncio to cancel this coroutine, and had returned when that came: the slot goes, alone.
         finally:
-            if slot.work is not None:  # the whole pool is being cancelled from above
-                self._finish(slot, stopped(slot, slot.work, time.monotonic()))
-            slot.scope = None
+            slot.scope = slot.coroutine = None
             del self._slots[slot.number]
-        if sum(not other.retired for other in self._slots.values()) < self._target:
-            self._spawn()
+            self._rest_if_quiet()
+            if not _is_cancelled():
+                await native.absorb_cancellation()
+                if not slot.surplus:
+                    self._spawn()
 
-    async def _turns(self, slot: Slot, base: ContextVariables) -> None:
+    async def _turns(self, slot: Slot, clean: ContextVariables, cancel_count: Callable[[], int]) -> None:  # noqa: C901, PLR0912 - the hot loop: a call more for each job costs 2 %
         """Take and run work until the slot's scope is used up or the slot is retired."""
-        clock, ready, outbox = time.monotonic, self.ready, self._outbox
+        clock, ready, outbox, watchdog = time.monotonic, self.ready, self._outbox, self._watchdog
         turn_ends_s = 0.0
         while not slot.retired:
             if not ready:
@@ -239,35 +256,36 @@ class Pool:
             slot.started_at_s = now_s
             slot.work = work
             if work.timeout_s:
-                slot.deadline_s = now_s + work.timeout_s
+                slot.deadline_s = deadline_s = now_s + work.timeout_s
+                if deadline_s < watchdog.soonest_s:  # noqa: PLR1730 - a call to min costs twice as much
+                    watchdog.soonest_s = deadline_s
             self.busy += 1
             try:
                 value = await work.start(slot)
-            except BaseException as error:  # everything that a handler raises is its job's outcome, and nobody else's
-                if not self._handler_raised(slot, error):
-                    raise
-                now_s = clock()
-                self._finish(slot, failed(slot, work, error, now_s))
-                if isinstance(error, anyio.get_cancelled_exc_class()):
-                    slot.retired = True  # a task that cancelled itself stays marked; a fresh one takes its place
+            except BaseException as error:  # noqa: BLE001 - what a handler raises is its job's outcome, nobody else's
+                if self._fail(slot, work, error):
+                    return
             else:
                 now_s = clock()
-                if slot.cancel_reason is None:
-                    # The common path, written out: one call less for each job.
-                    started_at_s = slot.started_at_s
-                    slot.work = None
-                    slot.deadline_s = math.inf
-                    self.busy -= 1
-                    self.done_count += 1
-                    run_s = now_s - started_at_s
-                    self._busy_s += run_s
-                    outbox.put(Outcome(work, Status.SUCCEEDED, value, None, None, started_at_s, run_s))
-                else:
+                if slot.cancel_reason is not None:
                     self._finish(slot, self._late(slot, work, value, now_s))
                     return  # the scope is cancelled, or about to be: the next work needs a fresh one
-            if copy_context() != base:
-                slot.retired = True  # the handler left a context variable behind; `_live` starts a fresh slot
-            if now_s > turn_ends_s:
+                # The common path, written out: one call less for each job.
+                started_at_s = slot.started_at_s
+                slot.work = None
+                slot.deadline_s = math.inf
+                self.busy -= 1
+                self.done_count += 1
+                run_s = now_s - started_at_s
+                self._busy_s += run_s
+                outbox.put(Outcome(work, Status.SUCCEEDED, value, None, None, started_at_s, run_s))
+            try:
+                marked = cancel_count() or copy_context() != clean
+            except Exception:  # noqa: BLE001 - a value in a context variable is compared, and refuses to be
+                marked = True
+            if marked:
+                slot.retired = True  # what the handler left behind goes with the slot; a fresh one takes its place
+            elif now_s > turn_ends_s:
                 await anyio.lowlevel.checkpoint()
                 turn_ends_s = 0.0
         self._on_room()
@@ -275,20 +293,30 @@ class Pool:
     def _late(self, slot: Slot, work: Work, value: object, now_s: float) -> Outcome:
         """Return the outcome of work that returned although it was told to stop.
 
-        A coroutine that returned before the cancellation reached it has done its work. A thread that ran past its
-        deadline has broken its promise, whatever it returned.
+        A coroutine that returned before the cancellation reached it, or that answered it with a value, has done its
+        work. What was listed as stuck, and a thread that ran past its deadline, have broken their promise.
         """
-        if self._stops_on_cancel or slot.cancel_reason != "timeout":
+        if slot.cancel_reason != "timeout" or not slot.stuck:
             return Outcome(work, Status.SUCCEEDED, value, None, None, slot.started_at_s, now_s - slot.started_at_s)
         return stopped(slot, work, now_s)
 
-    def _handler_raised(self, slot: Slot, error: BaseException) -> bool:
-        """Return whether an exception came from the handler, and not from a cancellation by us or above us."""
-        if not isinstance(error, anyio.get_cancelled_exc_class()):
-            return True
-        if slot.cancel_reason is not None and slot.scope is not None and slot.scope.cancel_called:
-            return False
-        return anyio.current_effective_deadline() != -math.inf
+    def _fail(self, slot: Slot, work: Work, error: BaseException) -> bool:
+        """Finish work that raised; return whether the slot's scope is used up.
+
+        A cancellation ends here too, and is not raised further: on asyncio a handler may have put a CancelledError of
+        its own in its place, which no scope would recognise. What comes from above is delivered again.
+        """
+        now_s = time.monotonic()
+        is_cancelled = _is_cancelled()
+        if is_cancelled and slot.cancel_reason is None:
+            slot.cancel("drain", stop=False)
+        if is_cancelled and isinstance(error, anyio.get_cancelled_exc_class()):
+            outcome = stopped(slot, work, now_s)
+        else:
+            outcome = failed(slot, work, error, now_s)
+        is_used_up = is_cancelled or slot.cancel_reason is not None
+        self._finish(slot, outcome)
+        return is_used_up
 
     def _finish(self, slot: Slot, outcome: Outcome) -> None:
         slot.work = None
@@ -305,11 +333,7 @@ class Pool:
         self._on_room()
         if self.ready:
             return
-        if not self.busy:
-            self._outbox.nudge()
-            for event in self._quiet:
-                event.set()
-            self._quiet.clear()
+        self._rest_if_quiet()
         event = anyio.Event()
         self._parked.append(event)
         try:
@@ -325,26 +349,35 @@ class Pool:
         for _ in range(min(count, len(self._parked))):
             self._parked.popleft().set()
 
+    def _rest_if_quiet(self) -> None:
+        """Tell who waits for it that nothing runs and nothing waits."""
+        if not self.busy and not self.ready:
+            self._outbox.nudge()
+            for event in self._quiet:
+                event.set()
+            self._quiet.clear()
+
     async def _watch_deadlines(self) -> None:
-        """Cancel what is overdue; list what goes on all the same."""
+        """Have the watchdog look at the slots while there is work."""
         while True:
             if self.is_quiet:
                 self._watch = anyio.Event()
                 await self._watch.wait()
                 self._watch = None
             await anyio.sleep(WATCH_S)
-            now_s = time.monotonic()
-            for slot in list(self._slots.values()):
-                if slot.deadline_s <= now_s and slot.work is not None:
-                    self._overdue(slot, now_s)
+            self._watchdog.look(time.monotonic())
+            # For those who wait for room while handlers are slow: `ready` sinks to the low water only much later.
+            self._on_room()
 
-    def _overdue(self, slot: Slot, now_s: float) -> None:
-        if slot.cancel_reason is None:
-            slot.cancel("timeout", stop=self._stops_on_cancel)
-            slot.stuck = not self._stops_on_cancel
-        elif not slot.stuck and now_s > slot.deadline_s + STUCK_AFTER_S:
-            slot.stuck = True
-        else:
-            return
-        if slot.stuck and slot.work is not None:
-            log.warning("stuck", handler=slot.work.label, runner=self.name, running_s=round(now_s - slot.started_at_s, 1))
+
+def _is_cancelled() -> bool:
+    """Return whether the calling coroutine is cancelled by its slot's scope or from above."""
+    return anyio.current_effective_deadline() == -math.inf
+
+
+def _differs(clean: ContextVariables) -> bool:
+    """Return whether a handler left a context variable behind."""
+    try:
+        return copy_context() != clean
+    except Exception:  # noqa: BLE001 - a value is compared, and refuses to be
+        return True

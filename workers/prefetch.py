@@ -8,7 +8,7 @@ from typing import Final
 
 from headrace.config import limits
 
-#: A fetch takes about a millisecond, and up to 20 on a busy machine; twice that covers one fetch under way and the next.
+#: A fetch takes about a millisecond, up to 20 on a busy machine; twice that covers the one under way and the next.
 HOLD_S: Final = 0.04
 #: How fast the measured speed follows: a quarter of each new sample.
 _SHARE: Final = 0.25

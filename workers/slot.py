@@ -5,15 +5,18 @@ A slot's fields are written by the slot's own loop (pool.py) while it works, and
 """
 
 import math
+import time
+from typing import Any
 
 import anyio
 
 from headrace.jobs.errors import JobCrashed, JobTimedOut
-from headrace.jobs.failures import failure_of
-from headrace.jobs.outcome import Failure, Outcome, Status
+from headrace.jobs.failures import failure_of, message_of
+from headrace.jobs.outcome import Failure, Outcome, Status, Unpackable
 from headrace.jobs.retry import TIMEOUT_ANCESTORS
 
 from .runner import RemoteFailure
+from .runners.frames import UnpackableResult
 from .work import Work
 
 #: Why a slot was cancelled -> how the job's run ended.
@@ -36,11 +39,31 @@ class Slot:
         started_at_s: Monotonic seconds when it took the work.
         deadline_s: Monotonic seconds at which the work's time is up; infinity for no limit.
         cancel_reason: "timeout", "cancel", "drain" or "lost_lease" once its work was told to stop.
+        told_at_s: Monotonic seconds when it was told so.
         stuck: Whether the work goes on although it was told to stop.
+        warned_of: The work that a warning was logged about.
         retired: Whether the slot ends after its present work.
+        surplus: Whether nothing takes its place then.
+        scope: Its present cancel scope.
+        token: What its runner knows its present work by.
+        coroutine: What runs in it, from the outside in.
     """
 
-    __slots__ = ("cancel_reason", "deadline_s", "number", "retired", "scope", "started_at_s", "stuck", "work")
+    __slots__ = (
+        "cancel_reason",
+        "coroutine",
+        "deadline_s",
+        "number",
+        "retired",
+        "scope",
+        "started_at_s",
+        "stuck",
+        "surplus",
+        "token",
+        "told_at_s",
+        "warned_of",
+        "work",
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -48,9 +71,14 @@ class Slot:
         self.started_at_s = 0.0
         self.deadline_s = math.inf
         self.cancel_reason: str | None = None
+        self.told_at_s = 0.0
         self.stuck = False
+        self.warned_of: Work | None = None
         self.retired = False
+        self.surplus = False
         self.scope: anyio.CancelScope | None = None
+        self.token = 0
+        self.coroutine: Any = None
 
     def cancel(self, reason: str, *, stop: bool = True) -> None:
         """Tell the work to stop; the first reason stands.
@@ -63,6 +91,7 @@ class Slot:
             return
         if self.cancel_reason is None:
             self.cancel_reason = reason
+            self.told_at_s = time.monotonic()
         if stop and self.scope is not None:
             self.scope.cancel()
 
@@ -85,10 +114,13 @@ def stopped(slot: Slot, work: Work, now_s: float, error: BaseException | None = 
 
 
 def failed(slot: Slot, work: Work, error: BaseException, now_s: float) -> Outcome:
-    """Return the outcome of work that raised."""
+    """Return the outcome of work that raised: where only the way of its result failed, it succeeded."""
     run_s = now_s - slot.started_at_s
     if slot.cancel_reason is not None:
         return stopped(slot, work, now_s, error)
+    if isinstance(error, UnpackableResult):  # the handler did its work; only what it returned cannot be kept
+        value = Unpackable(message_of(error))
+        return Outcome(work, Status.SUCCEEDED, value, None, None, slot.started_at_s, run_s)
     if isinstance(error, RemoteFailure):
         return Outcome(work, Status.FAILED, None, error.failure, None, slot.started_at_s, run_s)
     if isinstance(error, JobTimedOut) and now_s >= slot.deadline_s - _CLOCKS_APART_S:

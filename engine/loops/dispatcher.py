@@ -1,5 +1,4 @@
-"""The Dispatcher: pools of slots, an outbox, and the sinks that outcomes go to. The heart of the engine, with or without
-a server.
+"""The Dispatcher: pools of slots, an outbox, and the sinks that outcomes go to. The engine is built on it.
 
 It promises that each piece of work that it accepted ends in one outcome that reached every sink before the block is
 left, that nothing in it grows without a bound, and that a full bound makes the submitter wait. Everything in it belongs
@@ -7,15 +6,16 @@ to one event loop. What it never does: decide about a job's next step, or talk t
 """
 
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from headrace.config import limits, units
 from headrace.jobs.errors import ConfigError, QueueFull
@@ -34,13 +34,16 @@ from ..observe.summary import summarize
 from ..sinks.port import Sink
 from .completer import RULE, Completer
 from .gauges import dispatcher_report
-from .ticket import Ticket
+from .line import Line
+from .ticket import Bound, Ticket
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Functions whose binding is remembered; more than that are made anew, which costs some 20 us each.
-_BOUND_MAX = 1000
+#: Functions whose binding is remembered, with all that they hold on to; making one anew costs some 20 us.
+_BOUND_MAX = 256
+#: How often submissions are counted into the statistics, at the most.
+_COUNT_EVERY_S = 0.05
 
 
 class Dispatcher:
@@ -54,8 +57,10 @@ class Dispatcher:
 
     Args:
         slots: Coroutine functions that run at the same time.
-        timeout: Seconds (or a timedelta, or "5s") that each may run; None or 0 for no limit.
-        backlog: Work accepted beyond the free slots; past it `submit` waits and `submit_nowait` raises QueueFull.
+        timeout: Seconds (or a timedelta, or "5s") that each may run; None or 0 for no limit. A plain function is not
+            stopped by it, for nobody can stop a thread: it keeps its slot, and has timed out when it ends.
+        backlog: Work accepted beyond the free slots, of each kind; past it `submit` waits and `submit_nowait` raises
+            QueueFull.
         sinks: Where outcomes are written. One that cannot keep up makes `submit` wait.
         thread_slots: Plain functions that run at the same time, each in a thread.
 
@@ -90,18 +95,19 @@ class Dispatcher:
         self.recorder = Recorder(time.monotonic())
         self.pools: dict[str, Pool] = {}
         self._runners: dict[str, Runner] = {}
-        self.completer = Completer(
-            self.outbox, self._sinks, is_idle=self._is_idle, on_batch=lambda batch: self.on_batch(batch)
-        )
-        self._bound: dict[Any, tuple[Pool, Invocation, str]] = {}
-        self._waiting: deque[anyio.Event] = deque()
+        self.completer = Completer(self.outbox, self._sinks, is_idle=self._is_idle, on_batch=self._pass_on)
+        self._bound: dict[Any, Bound] = {}
+        self._lines: dict[str, Line] = {}
         self._stack: AsyncExitStack | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._closed = False
+        self._stopped = False
         self._number = 0
         self._refused = 0
-        #: What a worker puts its own functions into; here they serve `submit` and its tickets.
-        self.on_room: Callable[[], None] = self._let_in
+        self._counted_at_s = 0.0
+        #: Called when a pool may have room; a worker puts its fetcher's here.
+        self.on_room: Callable[[], None] | None = None
+        #: Called with each batch before the sinks are; fills tickets unless a worker puts its own here.
         self.on_batch: Callable[[Sequence[Outcome]], None] = self._fill
         self.add_runner(CoroutineRunner(), slots)
         self.add_runner(ThreadRunner(thread_slots), thread_slots)
@@ -109,8 +115,14 @@ class Dispatcher:
     def add_runner(self, runner: Runner, slots: int) -> None:
         """Give it a further way to run work, with slots of its own; before the block is entered."""
         pool = Pool(
-            runner.name, slots, self.outbox, stops_on_cancel=runner.stops_on_cancel, on_room=lambda: self.on_room()
+            runner.name,
+            slots,
+            self.outbox,
+            stops_on_cancel=runner.stops_on_cancel,
+            on_room=lambda: self._room_in(line),
+            stack_of=getattr(runner, "stack_of", None),
         )
+        line = self._lines[runner.name] = Line(pool, self._backlog)
         pool.low_water = self._backlog // 2
         self.pools[runner.name] = pool
         self._runners[runner.name] = runner
@@ -142,20 +154,30 @@ class Dispatcher:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> bool:
         stack, self._stack = self._stack, None
-        if stack is None or self._group is None:
-            return
-        try:
-            self._closed = True
-            if kind is None:
+        if stack is None:
+            return False
+        self._closed = True
+        cause = error
+        if error is None:
+            try:
                 await self.drain()
-        except BaseException:
-            self.stop()
-            raise
-        finally:
-            self.stop()
-            await stack.__aexit__(None, None, None)
+            except BaseException as interrupted:  # noqa: BLE001 - cancelled, or a sink has failed: raised below
+                cause = interrupted
+        self.stop()
+        try:
+            handled = await stack.__aexit__(
+                type(cause) if cause else None, cause, cause.__traceback__ if cause else None
+            )
+        except BaseExceptionGroup as group:
+            single = _only_one_of(group, error)
+            if single is error:
+                return False
+            raise single from single.__cause__
+        if cause is not error and cause is not None and not handled:
+            raise cause
+        return bool(handled)
 
     async def drain(self) -> None:
         """Return once all work has ended and every outcome has reached every sink; accepts no work meanwhile."""
@@ -166,25 +188,27 @@ class Dispatcher:
     def stop(self) -> None:
         """End the slots; what is unfinished gets the outcome "interrupted". The block's end waits for the sinks."""
         self._closed = True
-        if self._group is None or self._group.cancel_scope.cancel_called:
+        if self._group is None or self._stopped:
             return
+        self._stopped = True
         for pool in self.pools.values():
             for work in pool.take_back():
                 self.outbox.put(Outcome(work, Status.INTERRUPTED))
             pool.cancel_all("drain")
         self._group.cancel_scope.cancel()
-        while self._waiting:
-            self._waiting.popleft().set()
+        self.completer.hurry(limits.DRAIN_TIMEOUT_S)
+        for line in self._lines.values():
+            line.close()
 
     def offer(self, runner: str, batch: Sequence[Work]) -> None:
         """Give a pool work that there is room for; for whoever asked `room` before."""
         self.pools[runner].offer(batch)
 
     @overload
-    async def submit(self, function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> Ticket[R]: ...
+    async def submit(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Ticket[R]: ...
     @overload
-    async def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Ticket[R]: ...
-    async def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Ticket[Any]:
+    async def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Ticket[R]: ...
+    async def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Ticket[Any]:
         """Accept work; waits while the backlog is full.
 
         Args:
@@ -195,26 +219,31 @@ class Dispatcher:
         Raises:
             ConfigError: the dispatcher is closed, or its block was not entered.
         """
-        pool, invocation, label = self._bound.get(function) or self._bind(function)
-        while pool.room(self._backlog) <= 0 and not self._closed:
-            event = anyio.Event()
-            self._waiting.append(event)
-            await event.wait()
-        return self._accept(pool, invocation, label, args, kwargs)
+        try:
+            bound = self._bound[function]
+        except (KeyError, TypeError):  # not seen before, or not hashable
+            bound = self._bind(function)
+        if not bound.line.is_open:
+            await bound.line.wait()
+        return self._accept(bound, args, kwargs)
 
     @overload
-    def submit_nowait(self, function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> Ticket[R]: ...
+    def submit_nowait(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Ticket[R]: ...
     @overload
-    def submit_nowait(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Ticket[R]: ...
-    def submit_nowait(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Ticket[Any]:
+    def submit_nowait(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Ticket[R]: ...
+    def submit_nowait(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Ticket[Any]:
         """Accept work as `submit` does, or refuse it at once.
 
         Raises:
             QueueFull: the backlog is full.
             ConfigError: the dispatcher is closed, or its block was not entered.
         """
-        pool, invocation, label = self._bound.get(function) or self._bind(function)
-        if pool.room(self._backlog) <= 0:
+        try:
+            bound = self._bound[function]
+        except (KeyError, TypeError):
+            bound = self._bind(function)
+        if not bound.line.is_open and not self._closed:
+            pool = bound.pool
             self._refused += 1
             raise QueueFull(
                 f"the backlog is full: {len(pool.ready)} wait for {pool.slots} {pool.name} slots, backlog="
@@ -224,7 +253,7 @@ class Dispatcher:
                 bound=self._backlog,
                 reason="backlog",
             )
-        return self._accept(pool, invocation, label, args, kwargs)
+        return self._accept(bound, args, kwargs)
 
     def resize(self, slots: int) -> None:
         """Have `slots` coroutine slots from now on; those above that end when their present work does.
@@ -236,46 +265,79 @@ class Dispatcher:
 
     def statistics(self) -> Statistics:
         """Return the statistics record; never waits."""
-        return summarize(dispatcher_report(self, self._sinks, self._backlog, self._refused))
+        self._count_submitted(time.monotonic())
+        bound = self._backlog * len(self.pools)
+        return summarize(dispatcher_report(self, self._sinks, bound, self._refused))
 
-    def _accept(
-        self, pool: Pool, invocation: Invocation, label: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Ticket[Any]:
+    def _accept(self, bound: Bound, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ticket[Any]:
         if self._closed or self._group is None:
             raise ConfigError("this Dispatcher takes no work: submit inside its `async with` block")
         self._number += 1
-        ticket: Ticket[Any] = Ticket(invocation, args, kwargs, label, self._timeout_s, str(self._number))
-        pool.offer((ticket,))
+        bound.submitted += 1
+        ticket: Ticket[Any] = Ticket(bound, args, kwargs, self._timeout_s, str(self._number))
+        bound.pool.offer((ticket,))
         return ticket
 
-    def _bind(self, function: Callable[..., Any]) -> tuple[Pool, Invocation, str]:
-        label = getattr(function, "__name__", None) or type(function).__name__
+    def _bind(self, function: Callable[..., Any]) -> Bound:
+        label = _name_of(function)
         plan = HandlerPlan(function, HandlerOptions(name=label))
+        bound = Bound(self._lines[plan.runner], self.bind(plan), label, wants_context=plan.wants_context)
         if len(self._bound) >= _BOUND_MAX:
-            self._bound.clear()
-        bound = self._bound[function] = (self.pools[plan.runner], self.bind(plan), label)
+            self._count_submitted(time.monotonic())
+            del self._bound[next(iter(self._bound))]
+        try:
+            self._bound[function] = bound
+        except TypeError:  # it cannot be hashed, so it is bound anew each time
+            self.recorder.record_submitted(time.monotonic(), label)
         return bound
 
-    def _let_in(self) -> None:
-        if self._waiting:
-            room = max(pool.room(self._backlog) for pool in self.pools.values())
-            for _ in range(min(room, len(self._waiting))):
-                self._waiting.popleft().set()
+    def _room_in(self, line: Line) -> None:
+        line.let_in()
+        if self.on_room is not None:
+            self.on_room()
 
     def _is_idle(self) -> bool:
         return all(pool.is_quiet for pool in self.pools.values())
 
+    def _pass_on(self, batch: Sequence[Outcome]) -> None:
+        self.on_batch(batch)
+
     def _fill(self, batch: Sequence[Outcome]) -> None:
+        now_s = time.monotonic()
+        if now_s - self._counted_at_s >= _COUNT_EVERY_S:
+            self._count_submitted(now_s)
         waits_s = [outcome.started_at_s - outcome.work.offered_at_s for outcome in batch]
-        self.recorder.record_batch(time.monotonic(), batch, waits_s)
+        self.recorder.record_batch(now_s, batch, waits_s)
         for outcome in batch:
             outcome.work.fill(outcome)
 
+    def _count_submitted(self, now_s: float) -> None:
+        self._counted_at_s = now_s
+        for bound in self._bound.values():
+            if bound.submitted:
+                self.recorder.record_submitted(now_s, bound.label, bound.submitted)
+                bound.submitted = 0
+
     async def _finish(self) -> None:
-        """Hand the sinks what the slots left when they were stopped; bounded, since a dead sink must not hang us."""
-        with anyio.move_on_after(limits.DRAIN_TIMEOUT_S, shield=True):
+        """Hand the sinks what the slots left when they were stopped; bounded, since `stop` has told it to hurry."""
+        with anyio.CancelScope(shield=True):
             await self.completer.finish()
 
     async def _close_sink(self, sink: Sink) -> None:
         with anyio.CancelScope(shield=True):
             await sink.close()
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """Return the function's own name, seen through functools.partial; of a callable object, its class's."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def _only_one_of(group: BaseException, raised_by_user: BaseException | None) -> BaseException:
+    """Return the exception in groups of one; a group that holds several, or is the user's own, as it is."""
+    error = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1 and error is not raised_by_user:
+        error = error.exceptions[0]
+    return error

@@ -41,7 +41,8 @@ def dispatcher_report(
             name: RunnerGauge(slots=pool.slots, busy=pool.busy, stuck=len(pool.stuck)) for name, pool in pools.items()
         },
         backpressure=Backpressure(
-            prefetched=sum(pool.ready for pool in pools.values()),
+            # What a free slot is about to take waits for no slot.
+            prefetched=sum(max(0, pool.ready - max(0, pool.slots - pool.busy)) for pool in pools.values()),
             prefetch_max=prefetch_max,
             settle_backlog=dispatcher.completer.pending,
             settle_backlog_max=dispatcher.outbox.bound,

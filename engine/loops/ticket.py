@@ -4,14 +4,18 @@ A ticket is filled once, by the dispatcher's completer, in the dispatcher's even
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, Generic, TypeVar
 
 import anyio
 
-from headrace.jobs.errors import JobCancelled, JobCrashed, JobFailed, JobTimedOut
-from headrace.jobs.outcome import Failure, Outcome, Status
+from headrace.jobs.errors import JobCancelled, JobCrashed, JobFailed, JobTimedOut, ResultUnavailable
+from headrace.jobs.outcome import Failure, Outcome, Status, Unpackable
+from headrace.workers.context import Context, JobInfo
+from headrace.workers.runner import Invocation
 from headrace.workers.slot import Slot
+
+from .line import Line
 
 R = TypeVar("R")
 
@@ -23,26 +27,43 @@ _ERRORS: dict[Status, type[JobFailed]] = {
 }
 
 
+class Bound:
+    """A function bound to the pool that runs it; made once for many tickets.
+
+    Attributes:
+        pool: The pool.
+        line: Those who wait for room in it.
+        invocation: What a slot awaits.
+        label: The function's name.
+        wants_context: Whether its first parameter is the Context.
+        submitted: Tickets made that no statistics have counted yet.
+    """
+
+    __slots__ = ("invocation", "label", "line", "pool", "submitted", "wants_context")
+
+    def __init__(self, line: Line, invocation: Invocation, label: str, *, wants_context: bool) -> None:
+        self.pool = line.pool
+        self.line = line
+        self.invocation = invocation
+        self.label = label
+        self.wants_context = wants_context
+        self.submitted = 0
+
+
 class Ticket(Generic[R]):
     """One piece of work given to a Dispatcher."""
 
-    __slots__ = ("_args", "_event", "_invocation", "_kwargs", "_outcome", "job_id", "label", "offered_at_s", "timeout_s")
+    __slots__ = ("_args", "_bound", "_event", "_kwargs", "_outcome", "job_id", "label", "offered_at_s", "timeout_s")
 
     def __init__(
-        self,
-        invocation: Callable[..., Awaitable[R]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        label: str,
-        timeout_s: float,
-        job_id: str,
+        self, bound: Bound, args: tuple[Any, ...], kwargs: dict[str, Any], timeout_s: float, job_id: str
     ) -> None:
-        self._invocation = invocation
+        self._bound = bound
         self._args = args
         self._kwargs = kwargs
         self._outcome: Outcome | None = None
         self._event: anyio.Event | None = None
-        self.label = label
+        self.label = bound.label
         self.timeout_s = timeout_s
         self.job_id = job_id
         self.offered_at_s = time.monotonic()
@@ -62,7 +83,12 @@ class Ticket(Generic[R]):
 
     def start(self, slot: Slot) -> Awaitable[R]:
         """Run it; called by the slot that took it."""
-        return self._invocation(*self._args, **self._kwargs)
+        bound = self._bound
+        if bound.wants_context:
+            deadline_at_s = time.time() + self.timeout_s if self.timeout_s else None
+            info = JobInfo(self.job_id, self.label, deadline_at_s=deadline_at_s)
+            return bound.invocation(Context(info, cancel_reason=slot.reason), *self._args, **self._kwargs)
+        return bound.invocation(*self._args, **self._kwargs)
 
     def fill(self, outcome: Outcome) -> None:
         """Record how it ended and wake who waits; called once, by the completer."""
@@ -84,14 +110,17 @@ class Ticket(Generic[R]):
             JobFailed: it raised; the exception itself is the cause.
             JobTimedOut: it ran past its timeout.
             JobCancelled: the dispatcher was closed before it ended.
+            ResultUnavailable: it ran in a process, and what it returned cannot be sent back from there.
         """
         await self.wait()
         outcome = self._outcome
-        assert outcome is not None  # noqa: S101 - `wait` returns only then
+        assert outcome is not None, "`wait` returns only then"
         if outcome.status is Status.SUCCEEDED:
+            if isinstance(outcome.value, Unpackable):
+                raise ResultUnavailable(f"{self.label} succeeded, but {outcome.value.reason}")
             value: R = outcome.value
             return value
-        failure = outcome.failure or Failure(outcome.status.value)
+        failure = outcome.failure or Failure("never started", "the dispatcher was closed before")
         kind = _ERRORS.get(outcome.status, JobFailed)
         raise kind(
             f"{self.label} {outcome.status.value}: {failure}",

@@ -1,0 +1,72 @@
+"""What anyio leaves to the loop beneath it: a coroutine cancelled past anyio, Ctrl-C on trio, where a coroutine is now.
+
+Each function asks which loop runs and does nothing where the matter does not arise. Nothing here keeps state.
+"""
+
+import asyncio
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+import anyio
+
+
+def on_asyncio() -> bool:
+    """Return whether the running loop is asyncio's; a trio that is asyncio's guest is not."""
+    return anyio.get_cancelled_exc_class() is asyncio.CancelledError
+
+
+def cancel_counter() -> Callable[[], int]:
+    """Return what tells how often the calling coroutine's asyncio object was told to cancel; always 0 on trio."""
+    current = asyncio.current_task() if on_asyncio() else None
+    return int if current is None else current.cancelling
+
+
+async def absorb_cancellation() -> None:
+    """Take up cancellations that came past anyio; what ends with one pending would cancel the whole group beside it."""
+    current = asyncio.current_task() if on_asyncio() else None
+    if current is None:
+        return
+    # Not until none is left: a cancellation from above is delivered again and again.
+    for _ in range(current.cancelling()):
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        current.uncancel()
+
+
+def keep_ctrl_c_out(function: Callable[..., Any]) -> None:
+    """Have trio never raise a Ctrl-C inside a function and what it calls, but where the program's main function waits.
+
+    Otherwise it would be raised in whatever handler runs at that moment, and be taken for that job's failure. asyncio
+    tells its main function by itself.
+    """
+    if not on_asyncio():
+        import trio
+
+        trio.lowlevel.enable_ki_protection(function)
+
+
+def own_coroutine() -> Any:
+    """Return the outermost coroutine object of the caller; what `stack_of` reads."""
+    if on_asyncio():
+        current = asyncio.current_task()
+        return None if current is None else current.get_coro()
+    import trio
+
+    return trio.lowlevel.current_task().coro
+
+
+def stack_of(coroutine: Any) -> str:
+    """Return where a suspended coroutine waits, as traceback text, the innermost call last; our own part left out."""
+    frames: list[tuple[FrameType, int]] = []
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None:
+            frames.append((frame, frame.f_lineno))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    packages = [str(frame.f_globals.get("__package__")).partition(".")[0] for frame, _ in frames]
+    if "headrace" in packages:
+        frames = frames[len(packages) - packages[::-1].index("headrace") :]
+    return "".join(traceback.StackSummary.extract(iter(frames)).format())
