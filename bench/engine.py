@@ -1,5 +1,7 @@
-"""How much of the possible does the engine reach? No-op jobs with results, statistics and a registration on, beside the
-floor (bench/floor.py) in alternating rounds; counted when the last job is settled on the server.
+"""How much of the possible does the engine reach?
+
+No-op jobs with results, statistics and a registration on, beside the floor (bench/floor.py) in alternating rounds;
+counted when the last job is settled on the server.
 
     python bench/engine.py [--rounds 5] [--jobs N] [--loop asyncio uvloop trio] [--fsync everysec always] [--json]
     python bench/engine.py --one ... measures the engine once in this process and prints one JSON line.

@@ -1,11 +1,12 @@
-"""The floor: what no engine on this stack can avoid, and nothing else. An engine's figure divided by this one, taken in
-the same minute, says how much of the possible it reaches.
+"""The floor: what no engine on this stack can avoid, and nothing else.
+
+An engine's figure divided by this one, taken in the same minute, says how much of the possible it reaches.
 
 Jobs are packed envelopes in a stream, added by a script 500 at a time; one thread reads 500 at a time, a fixed set of
-slots unpacks and awaits a no-op for each, one thread stores the results, acknowledges and deletes by one script a batch.
-No timeouts, retries, registrations, statistics, argument checks or errors.
+slots unpacks and awaits a no-op for each, one thread stores the results, acknowledges and deletes by one script a
+batch. No timeouts, retries, registrations, statistics, argument checks or errors.
 
-    python bench/floor.py [--jobs N] [--loop asyncio|uvloop|trio] [--slots N] [--sleep-ms N] [--no-results] [--fsync MODE]
+    python bench/floor.py [--jobs N] [--loop LOOP] [--slots N] [--sleep-ms N] [--no-results] [--fsync MODE]
 """
 
 import argparse
@@ -51,7 +52,8 @@ def submit(socket: str, jobs: int) -> float:
     sha = connection.script_load(ADD)
     began_s = time.perf_counter()
     for first in range(0, jobs, BATCH):
-        bodies = [pack([1, "noop", [number, 2, "0123456789abcdef"], {}, None]) for number in range(first, min(first + BATCH, jobs))]
+        numbers = range(first, min(first + BATCH, jobs))
+        bodies = [pack([1, "noop", [number, 2, "0123456789abcdef"], {}, None]) for number in numbers]
         connection.execute_command("EVALSHA", sha, 1, STREAM, *bodies)
     return jobs / (time.perf_counter() - began_s)
 

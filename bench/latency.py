@@ -1,6 +1,6 @@
 """How long does a lone job take from another process's submit to the start of its handler, on an idle engine?
 
-    python bench/latency.py [--jobs 500] [--loop asyncio uvloop trio] [--fsync everysec always] [--json]
+python bench/latency.py [--jobs 500] [--loop asyncio uvloop trio] [--fsync everysec always] [--json]
 """
 
 import argparse
@@ -16,6 +16,7 @@ from support import FSYNC, machine, server
 
 from headrace import Engine
 
+LOOPS = ("asyncio", "uvloop", "trio")
 waits_ms: list[float] = []
 
 
@@ -50,7 +51,7 @@ async def measure(socket: str, jobs: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=500)
-    parser.add_argument("--loop", choices=("asyncio", "uvloop", "trio"), nargs="+", default=["asyncio", "uvloop", "trio"])
+    parser.add_argument("--loop", choices=LOOPS, nargs="+", default=LOOPS)
     parser.add_argument("--fsync", choices=FSYNC, nargs="+", default=["everysec"])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--produce")

@@ -1,6 +1,6 @@
 """Does a worker's memory depend on how much is queued? Its RSS over a whole run, at a small and at a large backlog.
 
-    python bench/memory.py [--jobs 10000 1000000] [--loop asyncio] [--json]
+python bench/memory.py [--jobs 10000 1000000] [--loop asyncio] [--json]
 """
 
 import argparse
@@ -78,7 +78,8 @@ def main() -> None:
         with server("no") as (socket, _):
             part = ["--socket", socket, "--jobs", str(jobs), "--loop", arguments.loop, "--part"]
             child("memory.py", *part, "submit")
-            rows.append({"queued": jobs, **{name: round(value, 1) for name, value in child("memory.py", *part, "work").items()}})
+            figures = child("memory.py", *part, "work")
+            rows.append({"queued": jobs, **{name: round(value, 1) for name, value in figures.items()}})
     if arguments.json:
         print(json.dumps({"settings": machine(), "rows": rows}, indent=2))
         return

@@ -1,7 +1,7 @@
 """What the benchmarks share: a server of their own for each measurement, a child process for each figure, and medians.
 
-A figure is measured in a process of its own, so that none inherits another's heap or warmed-up server; rounds of what is
-compared alternate, so that a noisy minute hits both.
+A figure is measured in a process of its own, so that none inherits another's heap or warmed-up server; rounds of what
+is compared alternate, so that a noisy minute hits both.
 """
 
 import importlib.util

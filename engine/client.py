@@ -141,7 +141,7 @@ class Client:
             raise
         if me.error is not None:
             raise me.error
-        assert me.job_id is not None  # noqa: S101 - `done` says so
+        assert me.job_id is not None
         return me.job_id
 
     async def _fly(self, queue: str, lane: _Lane) -> None:

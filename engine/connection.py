@@ -1,7 +1,7 @@
 """The connection: an engine's way to its broker, opened when first needed and shared by all who need it.
 
-Opening is blocking and is done in a thread by callers that have a loop: it may start the embedded server. A process that
-was forked from one with an open connection gets a new one of its own; it never touches its parent's.
+Opening is blocking and is done in a thread by callers that have a loop: it may start the embedded server. A process
+that was forked from one with an open connection gets a new one of its own; it never touches its parent's.
 """
 
 import os
@@ -77,8 +77,10 @@ class Connection:
         if url is None:
             refuse_if_url_required(self._environ, require_url=self._settings.require_url)
         self._server = acquire(_embedded_path(url), environ=self._environ, folder=self._folder)
-        if sys.stderr is not None:
-            print(f"headrace: {self._server.where}", file=sys.stderr)
+        if (
+            sys.stderr is not None
+        ):  # the one line that is no log: where a person's jobs are must not depend on log_level
+            sys.stderr.write(f"headrace: {self._server.where}\n")
         return self._server.url
 
     def _after_fork(self) -> None:

@@ -99,4 +99,3 @@ def state_of(job_id: str, view: JobView | None) -> str:
     if view is None or view.state is None:
         raise missing(job_id, existed=view is not None)
     return view.state.value
-

@@ -1,5 +1,7 @@
-"""Read-only views for people: statistics, jobs, queues, workers, dead letters, handlers. The one source of the command
-line, the API and the dashboard. Blocking functions over a broker's second port; callers with a loop hop to a thread.
+"""Read-only views for people: statistics, jobs, queues, workers, dead letters, handlers.
+
+The one source of the command line, the API and the dashboard. Blocking functions over a broker's second port; callers
+with a loop hop to a thread.
 """
 
 import base64
@@ -40,8 +42,7 @@ def statistics(views: BrokerViews) -> Statistics:
 
 
 def workers(views: BrokerViews) -> list[FleetRecord]:
-    """Return what the workers that are there say of themselves, by id; those of other versions that cannot be read are
-    left out."""
+    """Return what the workers that are there say of themselves, by id; those of unreadable versions are left out."""
     records = (FleetRecord.from_bytes(data) for data in views.fleet().values())
     return sorted((record for record in records if record is not None), key=lambda record: record.worker)
 
@@ -96,8 +97,10 @@ def queues(views: BrokerViews) -> list[QueueView]:
 
 
 def job(views: BrokerViews, job_id: str, *, with_result: bool = False) -> dict[str, Any]:
-    """Return a job's record: {id, name, queue, status, attempts, deliveries, submitted_at_ms, due_at_ms, started_at_ms,
-    ended_at_ms, worker}; with `with_result` also `result` or `error` once it has ended.
+    """Return a job's record; with `with_result` also `result` or `error` once it has ended.
+
+    It is {id, name, queue, status, attempts, deliveries, submitted_at_ms, due_at_ms, started_at_ms, ended_at_ms,
+    worker}.
 
     Raises:
         JobNotFound: there is no such job.
@@ -160,8 +163,10 @@ def outcome_fields(view: JobView) -> dict[str, Any]:
 
 
 def dead_item(letter: DeadLetter) -> dict[str, Any]:
-    """Return a dead letter as people see it: {id, queue, name, reason, error, traceback, attempts, deliveries,
-    died_at_ms, args, kwargs, raw_base64}; args and kwargs are null where the entry cannot be read."""
+    """Return a dead letter as people see it; args and kwargs are null where the entry cannot be read.
+
+    It is {id, queue, name, reason, error, traceback, attempts, deliveries, died_at_ms, args, kwargs, raw_base64}.
+    """
     args: Any = None
     kwargs: Any = None
     try:
@@ -209,9 +214,7 @@ def jobs(
     views: BrokerViews, queue: str | None, state: State | None, cursor: str, limit: int
 ) -> tuple[list[JobView], str]:
     """Return a page of jobs that have not ended, queue by queue, and the cursor of the next page; "" at the end."""
-    return _paged(
-        views, queue, cursor, limit, lambda name, inner, count: views.jobs(name, state, inner, count)
-    )
+    return _paged(views, queue, cursor, limit, lambda name, inner, count: views.jobs(name, state, inner, count))
 
 
 def time_of(at_ms: int) -> str:

@@ -13,16 +13,22 @@ from .loops.stop import Stop
 log = logger("headrace.lifecycle")
 
 
-async def stop_on_signals(
-    stop: Stop, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
-    """Turn signals into calls of `stop` until cancelled; in the main thread only."""
+async def stop_on_signals(stop: Stop, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    """Turn signals into calls of `stop` until cancelled; in the main thread only.
+
+    Only signals count: a worker that ends in order for another reason is not hurried by the first of them, as where a
+    service's whole group is signalled and its supervisor passes the same request on.
+    """
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
+        urgent = False
         async for number in signals:
-            urgent = stop.requested
             log.info("signal", name=signal.Signals(number).name, then="stop at once" if urgent else "drain")
-            stop.quiet()
+            if urgent:
+                stop.now()
+            else:
+                stop.quiet()
+            urgent = True
 
 
 async def stop_when_empty(stop: Stop, is_empty: Callable[[], Awaitable[bool]], every_s: float = 0.05) -> None:
@@ -30,7 +36,7 @@ async def stop_when_empty(stop: Stop, is_empty: Callable[[], Awaitable[bool]], e
     seen = 0
     while not stop.requested:
         seen = seen + 1 if await is_empty() else 0
-        if seen >= 2:  # noqa: PLR2004 - twice in a row
+        if seen >= 2:
             stop.quiet()
             return
         await anyio.sleep(every_s)

@@ -104,11 +104,15 @@ class Results:
                 await anyio.sleep(pause_s)
         finally:
             self._asking = False
-            for waits in self._waiting.values():
-                for wait in waits:
-                    if wait is not mine and not wait.record and not wait.error:
-                        wait.event.set()
-                        return
+            self._wake_another(mine)
+
+    def _wake_another(self, mine: _Wait) -> None:
+        """Have one of those who still wait do the asking from now on."""
+        others = (wait for waits in self._waiting.values() for wait in waits if wait is not mine)
+        for wait in others:
+            if not wait.record and not wait.error:
+                wait.event.set()
+                return
 
     async def _ask(self, ids: list[str]) -> int:
         records = await self._courier.call(self._views.records, ids)
@@ -149,8 +153,8 @@ def is_gone(view: JobView | None) -> bool:
 def too_long(job_id: str, waited_s: float) -> WaitTimeout:
     """Return the error of a wait that ended before the job did."""
     return WaitTimeout(
-        f"job {job_id} had not ended after {waited_s:g} s; only the wait ended, the job goes on: ask again, wait longer, "
-        f"or see that a worker reads its queue"
+        f"job {job_id} had not ended after {waited_s:g} s; only the wait ended, the job goes on: ask again, "
+        f"wait longer, or see that a worker reads its queue"
     )
 
 

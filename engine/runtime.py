@@ -1,5 +1,7 @@
-"""The Engine: what users declare handlers on, submit through and run. The composition root: the one place that puts
-settings, broker, client and worker together. It decides nothing and does no I/O until it is entered or run.
+"""The Engine: what users declare handlers on, submit through and run.
+
+It is the composition root: the one place that puts settings, broker, client and worker together. It decides nothing and
+does no I/O until it is entered or run.
 """
 
 import os
@@ -54,8 +56,8 @@ class Engine(Handlers):
     ```
 
     Args:
-        url: The server: "redis://", "rediss://", "unix://", "memory://", "embedded://[path]"; None leaves it to the other
-            settings, and in the end to the embedded server.
+        url: The server: "redis://", "rediss://", "unix://", "memory://", "embedded://[path]"; None leaves it to the
+            other settings, and in the end to the embedded server.
         settings: Any other setting by its name, such as `slots=50` or `result_ttl="1h"`; stronger than files and
             variables, weaker than flags.
     """
@@ -109,7 +111,7 @@ class Engine(Handlers):
     # Settings
 
     def configure(self, **flags: Any) -> None:
-        """Give settings that are stronger than all others, as the command line's flags are; before anything is opened."""
+        """Give settings that are stronger than all others, as flags are; before anything is opened."""
         if self._connection is not None:
             raise ConfigError("configure() comes too late: the engine is in use; call it before entering or running it")
         self._flags.update({name: value for name, value in flags.items() if value is not None})
@@ -225,18 +227,21 @@ class Engine(Handlers):
 
     # Running
 
-    async def run(self, *, queues: Mapping[str, int] | None = None, burst: bool = False) -> None:
+    async def run(
+        self, *, queues: Mapping[str, int] | None = None, burst: bool = False, stop: Stop | None = None
+    ) -> None:
         """Work until SIGTERM or SIGINT: then fetch no more, let running jobs end, and return; a second signal hurries.
 
         Args:
             queues: The queues to read and their weights; None for "default" and every queue that a handler names.
             burst: Return when the queues are empty.
+            stop: Whom else to obey beside the signals.
 
         Raises:
             ConfigError: the declarations or settings are wrong.
             BrokerUnavailable: the server could not be reached at the start.
         """
-        stop = Stop()
+        stop = stop or Stop()
         async with plain_group() as group:
             await group.start(stop_on_signals, stop)
             async with self:

@@ -1,7 +1,7 @@
 """The blocking side of an engine, for Django, Flask and scripts: submit and wait without an event loop.
 
-Opened at first use, safe to use from any thread, opened anew in a forked process. Inside a running event loop it refuses
-and names the form to await, because it would hold up everything else in that loop.
+Opened at first use, safe to use from any thread, opened anew in a forked process. Inside a running event loop it
+refuses and names the form to await, because it would hold up everything else in that loop.
 """
 
 import atexit

@@ -1,4 +1,7 @@
-"""How long to wait before asking again: rising, jittered pauses with an end. Arithmetic only; the caller sleeps."""
+"""How long to wait before asking again: rising, jittered pauses with an end.
+
+Arithmetic only: the dice are handed in, and the caller sleeps.
+"""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,5 +1,6 @@
-"""The second port of a broker: read-only views, and the few verbs of an operator. The one source of command line, API
-and library for everything that is not the way of a job itself.
+"""The second port of a broker: read-only views, and the few verbs of an operator.
+
+The one source of command line, API and library for everything that is not the way of a job itself.
 
 Synchronous, as the first port is. Records are frozen; times are milliseconds since the epoch by the server's clock.
 """
@@ -80,7 +81,7 @@ class BrokerViews(Protocol):
         """Return depths of the named queues."""
 
     def jobs(self, queue: str, state: State | None, cursor: str, limit: int) -> tuple[list[JobView], str]:
-        """Return a page of jobs that have not ended, oldest first, and the cursor of the next; "" when there is none."""
+        """Return a page of jobs that have not ended, oldest first, and the next one's cursor; "" when there is none."""
 
     def dead(self, queue: str, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
         """Return a page of dead letters, newest first, and the cursor of the next; "" when there is none."""

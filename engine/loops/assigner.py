@@ -1,8 +1,8 @@
 """The assigner: turns a batch of leases into assignments for the pools, in one pass. Policy only, no I/O.
 
-What no handler here can run goes to the outbox at once: malformed entries and expired jobs to their end; jobs of unknown
-handlers round again, with pauses that grow with their age, until `unknown_handler_grace` is over, since in a rolling
-deploy another worker may know them.
+What no handler here can run goes to the outbox at once: malformed entries and expired jobs to their end; jobs of
+unknown handlers round again, with pauses that grow with their age, until `unknown_handler_grace` is over, since in a
+rolling deploy another worker may know them.
 """
 
 import time

@@ -1,7 +1,7 @@
 """The fetcher: asks the broker for as many jobs as there is room for, never more, and hands them to the pools.
 
-It promises that a queue whose handlers' pool is full is left alone while the others go on, and that a full outbox, through
-full pools, ends the fetching. It owns nothing but its own counters.
+It promises that a queue whose handlers' pool is full is left alone while the others go on, and that a full outbox,
+through full pools, ends the fetching. It owns nothing but its own counters.
 """
 
 import time

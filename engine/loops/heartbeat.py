@@ -45,7 +45,7 @@ class Heartbeat:
 
     def _run(self) -> None:
         pause_s = self._lease_s / 3
-        while not self._stop.wait(pause_s * random.uniform(0.8, 1.0)):  # noqa: S311 - jitter, no secret
+        while not self._stop.wait(pause_s * random.uniform(0.8, 1.0)):
             try:
                 kept = self._renew()
             except BrokerUnavailable as error:

@@ -1,4 +1,7 @@
-"""Stop: how a worker is told to end. Two bells: quiet (end in order) and now (end at once). Belongs to one event loop."""
+"""Stop: how a worker is told to end.
+
+Two bells: quiet (end in order) and now (end at once). Belongs to one event loop.
+"""
 
 from collections.abc import Awaitable, Callable
 
@@ -20,9 +23,7 @@ class Stop:
         return self._quiet.is_set()
 
     def quiet(self) -> None:
-        """Ask for an end in order; a second time, for one at once."""
-        if self._quiet.is_set():
-            self._now.set()
+        """Ask for an end in order; asking again, from wherever, changes nothing."""
         self._quiet.set()
 
     def now(self) -> None:

@@ -1,5 +1,7 @@
-"""The upkeep loops of a worker: the mover (due jobs to their queues), the reaper (what dead workers left), and the
-reporter (what this worker says of itself). Each asks, pauses, and asks again; each survives a server that is away.
+"""The upkeep loops of a worker: the mover, the reaper and the reporter.
+
+The mover brings due jobs to their queues, the reaper takes over what dead workers left, the reporter publishes what
+this worker says of itself. Each asks, pauses, and asks again; each survives a server that is away.
 """
 
 import random
@@ -59,7 +61,7 @@ async def reap(
             take(found)
             await anyio.sleep(0.01)
         else:
-            await anyio.sleep(min(REAP_EVERY_S, lease_s / 3) * random.uniform(0.7, 1.0))  # noqa: S311 - jitter
+            await anyio.sleep(min(REAP_EVERY_S, lease_s / 3) * random.uniform(0.7, 1.0))
 
 
 async def report(

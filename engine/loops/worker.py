@@ -98,12 +98,15 @@ class Worker:
         self._sink = BrokerSink(broker, rules, self._on_settled)
         self._sinks: tuple[Sink, ...] = (self._sink, *plan.sinks)
         self.dispatcher = Dispatcher(
-            settings.slots, backlog=limits.SETTLE_BACKLOG_MAX_COUNT, sinks=self._sinks, thread_slots=settings.thread_slots
+            settings.slots,
+            backlog=limits.SETTLE_BACKLOG_MAX_COUNT,
+            sinks=self._sinks,
+            thread_slots=settings.thread_slots,
         )
         if any(handler.runner == "process" for handler in plan.registry):
             slots = settings.process_slots_resolved
             self.dispatcher.add_runner(ProcessRunner(slots), slots)
-        self.dispatcher.on_batch = lambda batch: None
+        self.dispatcher.on_batch = _nothing
         self._handlers = {name: bound for handler in plan.registry for name, bound in self._bind(handler)}
         self._assigner = Assigner(self._handlers, settings.unknown_handler_grace_s, self.dispatcher.outbox.put)
         self._fetcher = Fetcher(broker, self._feeds(), plan.queues, self._take)
@@ -242,7 +245,7 @@ class Worker:
         return self._fetcher.free_rooms()
 
     async def _register_anew(self, registration: Registration) -> None:
-        """Whenever the registration is lost: stop what runs under it, whose outcomes are refused, and make a new one."""
+        """Whenever the registration is lost, stop what runs under it, whose outcomes are refused; make a new one."""
         while True:
             await self._lost.wait()
             self._lost = anyio.Event()
@@ -304,6 +307,10 @@ class Worker:
         ).to_bytes()
 
 
+def _nothing(batch: Sequence[Outcome]) -> None:
+    """Do nothing: jobs are counted once they are settled, see `_on_settled`."""
+
+
 def _post(portal: Portal, call: Callable[[], None]) -> None:
     portal.post(call)
 
@@ -311,5 +318,3 @@ def _post(portal: Portal, call: Callable[[], None]) -> None:
 def _card(plan: HandlerPlan) -> HandlerCard:
     schema = msgspec.Raw(msgspec.msgpack.encode(plan.arguments.schema()))
     return HandlerCard(plan.options.queue, plan.runner, plan.options.aliases, schema)
-
-

@@ -1,4 +1,7 @@
-"""What a worker says of itself to everyone: who it is, what it can run, and how it is doing. One record and its bytes."""
+"""What a worker says of itself to everyone: who it is, what it can run, and how it is doing.
+
+Records and their bytes; no state. Workers of different versions read each other's as far as they can.
+"""
 
 import msgspec
 

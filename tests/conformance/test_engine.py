@@ -253,4 +253,3 @@ async def test_statistics_show_what_was_done(engine: Engine) -> None:
     assert figures.concurrency.runners["async"].slots == 100
     assert figures.handlers["add"].latency_ms.run.p50 is not None
     assert figures.backpressure.sinks["broker"].written == 6
-
