@@ -128,7 +128,7 @@ class Worker:
         await self._upkeep.call(self._broker.register, registration)
         portal = Portal.open()
         self._broker.listen(partial(_post, portal, self._fetcher.on_jobs))
-        heartbeat = Heartbeat(self._broker.renew, settings.lease_s, lambda: _post(portal, lambda: self._lost.set()))
+        heartbeat = Heartbeat(self._broker.renew, settings.lease_s, partial(_post, portal, self._note_lost))
         try:
             async with self.dispatcher, plain_group() as group:
                 heartbeat.start()
@@ -243,6 +243,9 @@ class Worker:
 
     def _free_rooms(self) -> dict[str, int]:
         return self._fetcher.free_rooms()
+
+    def _note_lost(self) -> None:
+        self._lost.set()
 
     async def _register_anew(self, registration: Registration) -> None:
         """Whenever the registration is lost, stop what runs under it, whose outcomes are refused; make a new one."""

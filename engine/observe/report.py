@@ -78,7 +78,7 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         handlers: Each handler by its name.
-        submitted_per_s: Jobs added to each queue by anybody, a second; all workers see one figure: merging keeps the most.
+        submitted_per_s: Jobs added to each queue by anybody, a second; the same in all workers: merging keeps the most.
         drained_per_s: Jobs of each queue that ended for good, a second, over the last 60 seconds.
         gauges: What was read off at that moment.
     """

@@ -123,7 +123,7 @@ class FileScene:
         write = file.write
 
         async def faulty(data: bytes | memoryview) -> int:
-            while self.blocked:  # noqa: ASYNC110 - flags are set from tests without a loop at hand
+            while self.blocked:
                 await anyio.sleep(0.005)
             if not self.failing:
                 return await write(data)

@@ -114,7 +114,7 @@ async def test_a_server_that_dies_under_the_sink_is_waited_for(server: Server, c
         server.kill()
         async with anyio.create_task_group() as group:
             group.start_soon(sink.write, outcomes(100, 1100))
-            while sink.healthy:  # noqa: ASYNC110 - health is polled, as probes do
+            while sink.healthy:
                 await anyio.sleep(0.01)
             await anyio.to_thread.run_sync(server.restart)
         await sink.close()
