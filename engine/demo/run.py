@@ -177,7 +177,8 @@ class _Demo:
         """Return what became of each job; only so many are asked for at a time."""
         ends: list[JobEnd] = []
         for start in range(0, len(handles), RESULTS_COUNT):
-            part = list(zip(handles[start:], self._paths[start : start + RESULTS_COUNT], strict=False))
+            stop = start + RESULTS_COUNT
+            part = list(zip(handles[start:stop], self._paths[start:stop], strict=True))
             found: dict[str, JobEnd] = {}
 
             async def ask(handle: JobHandle[IndexedFile], path: str, found: dict[str, JobEnd] = found) -> None:
