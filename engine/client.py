@@ -10,6 +10,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import anyio
 import anyio.lowlevel
@@ -97,13 +98,8 @@ class Client:
             BrokerUnavailable: the server is away; the same.
         """
         ids: list[str] = []
-        batch: list[Submission] = []
-        for job in jobs:
-            batch.append(job)
-            if len(batch) >= limits.SUBMIT_BATCH_COUNT:
-                ids += await self._publish_patiently(queue, batch, options)
-                batch = []
-        if batch:
+        each = iter(jobs)
+        while batch := list(islice(each, limits.SUBMIT_BATCH_COUNT)):
             ids += await self._publish_patiently(queue, batch, options)
         return ids
 

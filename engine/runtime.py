@@ -5,7 +5,7 @@ does no I/O until it is entered or run.
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -204,7 +204,7 @@ class Engine(Handlers):
         """Submit many jobs of a handler; what `JobFunction.submit_many` calls."""
         client, results = self._open()
         decode = plan.arguments.decode_result
-        jobs = (self._submission(plan, tuple(args), {}, options) for args in items)
+        jobs = self._submissions(plan, items, options)
         ids = await client.submit_many(options.queue or plan.options.queue, jobs, options)
         return [JobHandle(job_id, results, decode) for job_id in ids]
 
@@ -221,7 +221,7 @@ class Engine(Handlers):
         self, plan: HandlerPlan, items: Iterable[tuple[Any, ...]], options: SubmitOptions
     ) -> list[SyncJobHandle[Any]]:
         """Submit many jobs of a handler; what `JobFunction.sync.submit_many` calls."""
-        jobs = (self._submission(plan, tuple(args), {}, options) for args in items)
+        jobs = self._submissions(plan, items, options)
         queue = options.queue or plan.options.queue
         return self._blocking().submit_many(queue, jobs, options, plan.arguments.decode_result)
 
@@ -347,6 +347,20 @@ class Engine(Handlers):
         body = plan.head + packed_args + packed_kwargs + codec.pack_options(options.envelope)
         check_size(plan.name, body, self.settings.max_payload_bytes)
         return Submission(body, options.delay_ms, options.due_at_ms)
+
+    def _submissions(
+        self, plan: HandlerPlan, items: Iterable[tuple[Any, ...]], options: SubmitOptions
+    ) -> Iterator[Submission]:
+        """Yield what `_submission` returns for each, with what they have in common made once."""
+        head, tail, pack = plan.head, codec.pack_options(options.envelope), plan.arguments.pack
+        delay_ms, due_at_ms, max_bytes = options.delay_ms, options.due_at_ms, self.settings.max_payload_bytes
+        nothing: dict[str, Any] = {}
+        for args in items:
+            packed_args, packed_kwargs = pack(tuple(args), nothing)
+            body = head + packed_args + packed_kwargs + tail
+            if len(body) > max_bytes:
+                check_size(plan.name, body, max_bytes)
+            yield Submission(body, delay_ms, due_at_ms)
 
     def _named(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: SubmitOptions
