@@ -1,4 +1,4 @@
-"""A pool on a stage: work made of plain functions, a pool that runs in the test's own group, and what came out of it."""
+"""A pool on a stage: work made of plain functions, a pool that runs in the test's group, and what came of it."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -18,10 +18,10 @@ def on_asyncio() -> bool:
     return anyio.get_cancelled_exc_class() is asyncio.CancelledError
 
 
-def cancel_counter() -> Callable[[], int]:
-    """Return what tells how often the calling coroutine's asyncio object was told to cancel; always 0 on trio."""
+def cancel_counter() -> Callable[[], int] | None:
+    """Return what tells how often the calling coroutine's asyncio object was told to cancel; None on trio."""
     current = asyncio.current_task() if on_asyncio() else None
-    return int if current is None else current.cancelling
+    return None if current is None else current.cancelling
 
 
 async def absorb_cancellation() -> None:

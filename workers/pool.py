@@ -231,7 +231,7 @@ class Pool:
                 if not slot.surplus:
                     self._spawn()
 
-    async def _turns(self, slot: Slot, clean: ContextVariables, cancel_count: Callable[[], int]) -> None:  # noqa: C901, PLR0912 - the hot loop: a call more for each job costs 2 %
+    async def _turns(self, slot: Slot, clean: ContextVariables, cancel_count: Callable[[], int] | None) -> None:  # noqa: C901, PLR0912 - the hot loop: a call more for each job costs 2 %
         """Take and run work until the slot's scope is used up or the slot is retired."""
         clock, ready, outbox, watchdog = time.monotonic, self.ready, self._outbox, self._watchdog
         turn_ends_s = 0.0
@@ -280,7 +280,7 @@ class Pool:
                 self._busy_s += run_s
                 outbox.put(Outcome(work, Status.SUCCEEDED, value, None, None, started_at_s, run_s))
             try:
-                marked = cancel_count() or copy_context() != clean
+                marked = copy_context() != clean or (cancel_count is not None and cancel_count())
             except Exception:  # noqa: BLE001 - a value in a context variable is compared, and refuses to be
                 marked = True
             if marked:

@@ -223,8 +223,9 @@ class Dispatcher:
             bound = self._bound[function]
         except (KeyError, TypeError):  # not seen before, or not hashable
             bound = self._bind(function)
-        if not bound.line.is_open:
-            await bound.line.wait()
+        line = bound.line
+        if line.waiting or bound.pool.room(self._backlog) <= line.promised:
+            await line.wait()
         return self._accept(bound, args, kwargs)
 
     @overload
@@ -242,7 +243,8 @@ class Dispatcher:
             bound = self._bound[function]
         except (KeyError, TypeError):
             bound = self._bind(function)
-        if not bound.line.is_open and not self._closed:
+        line = bound.line
+        if (line.waiting or bound.pool.room(self._backlog) <= line.promised) and not self._closed:
             pool = bound.pool
             self._refused += 1
             raise QueueFull(

@@ -14,6 +14,8 @@ from headrace.workers.pool import Pool
 class Line:
     """Those who wait for room in one pool.
 
+    A newcomer finds a place at once where nobody waits and the pool has more room than was promised.
+
     Args:
         pool: The pool.
         backlog: What may wait in it beyond its free slots.
@@ -32,11 +34,6 @@ class Line:
         self._is_closed = False
         self.waiting: deque[anyio.Event] = deque()
         self.promised = 0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a newcomer finds a place at once."""
-        return not self.waiting and self.pool.room(self._backlog) > self.promised
 
     async def wait(self) -> None:
         """Return once there is a place, which the caller takes before it waits for anything else, or once closed."""

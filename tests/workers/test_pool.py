@@ -96,7 +96,7 @@ async def test_start_may_raise() -> None:
 async def cancel_self_and_wait() -> None:
     if native.on_asyncio():
         asyncio.current_task().cancel()  # type: ignore[union-attr]
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
     raise ValueError("went on")
 
 
@@ -121,7 +121,7 @@ async def cancel_self_and_raise() -> None:
     ],
 )
 async def test_a_handler_that_cancels_itself_is_alone_in_it(handler: Any, status: Status) -> None:
-    """A handler that cancels what asyncio runs it in harms no later job, whether it awaits after it, returns or raises."""
+    """A handler that cancels its asyncio object harms no later job, whether it awaits then, returns or raises."""
     async with stage(1) as on:
         for _ in range(3):
             assert status is (await between_good_ones(on, Piece(handler))).status
