@@ -9,8 +9,7 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
 
 import anyio
 import anyio.lowlevel
@@ -98,8 +97,7 @@ class Client:
             BrokerUnavailable: the server is away; the same.
         """
         ids: list[str] = []
-        each = iter(jobs)
-        while batch := list(islice(each, limits.SUBMIT_BATCH_COUNT)):
+        for batch in batches(jobs, self._bound):
             ids += await self._publish_patiently(queue, batch, options)
         return ids
 
@@ -146,7 +144,11 @@ class Client:
         if len(lane.waiting) == 1:
             # Others that are about to submit in this turn of the loop come along; costs a lone job some 10 us.
             await anyio.lowlevel.checkpoint()
-        batch = [lane.waiting.popleft() for _ in range(min(len(lane.waiting), limits.SUBMIT_BATCH_COUNT))]
+        batch: list[_Passenger] = []
+        size_bytes = 0
+        while lane.waiting and len(batch) < limits.SUBMIT_BATCH_COUNT and size_bytes < limits.SUBMIT_BATCH_BYTES:
+            batch.append(lane.waiting.popleft())
+            size_bytes += len(batch[-1].submission.body)
         try:
             with anyio.CancelScope(shield=True):
                 await self._carry(queue, batch)
@@ -184,6 +186,26 @@ class Client:
         """Wake the next in line to carry the rest."""
         if lane.waiting and not lane.flying:
             lane.waiting[0].wake()
+
+
+def batches(jobs: Iterable[Submission], bound: Bound) -> Iterator[list[Submission]]:
+    """Yield jobs in batches that a queue can take whole, since it takes a batch whole or not at all.
+
+    Args:
+        jobs: Read no further than the batch at hand, so that memory is bounded however many there are.
+        bound: The queue's.
+    """
+    count_max = min(limits.SUBMIT_BATCH_COUNT, max(1, bound.length // 4)) if bound.length else limits.SUBMIT_BATCH_COUNT
+    batch: list[Submission] = []
+    size_bytes = 0
+    for job in jobs:
+        batch.append(job)
+        size_bytes += len(job.body)
+        if len(batch) >= count_max or size_bytes >= limits.SUBMIT_BATCH_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch
 
 
 def new_token() -> str:

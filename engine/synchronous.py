@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sniffio
 
-from headrace.config import limits
 from headrace.jobs.errors import ConfigError, QueueFull
 from headrace.jobs.results import Decode, plain
 from headrace.jobs.submission import SubmitOptions
 
 from .broker.port import Bound, Submission
-from .client import new_token
+from .client import batches, new_token
 from .handles import SyncJobHandle
 from .waiting import backoffs_s
 
@@ -85,14 +84,8 @@ class SyncClient:
     ) -> list[SyncJobHandle[Any]]:
         """Submit jobs in batches of bounded size; waits while the queue is full unless told to reject."""
         handles: list[SyncJobHandle[Any]] = []
-        batch: list[Submission] = []
         patient = options if options.on_full else replace_on_full(options)
-        for job in jobs:
-            batch.append(job)
-            if len(batch) >= limits.SUBMIT_BATCH_COUNT:
-                handles += self.handles(self.submit(queue, batch, patient), decode)
-                batch = []
-        if batch:
+        for batch in batches(jobs, self._bound):
             handles += self.handles(self.submit(queue, batch, patient), decode)
         return handles
 

@@ -253,3 +253,12 @@ async def test_statistics_show_what_was_done(engine: Engine) -> None:
     assert figures.concurrency.runners["async"].slots == 100
     assert figures.handlers["add"].latency_ms.run.p50 is not None
     assert figures.backpressure.sinks["broker"].written == 6
+
+
+async def test_many_jobs_fit_through_a_small_queue(url: str) -> None:
+    """submit_many waits for room, also where the queue takes fewer jobs than a batch has."""
+    engine = make_engine(url, max_queue_length=8)
+    add = engine.registry.find("add")
+    async with engine.running():
+        handles = await engine.submit_plan_many(add, ((n, 1) for n in range(60)), DEFAULT)
+        assert list(range(1, 61)) == [await handle.result(timeout=WAIT_S) for handle in handles]
