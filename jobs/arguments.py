@@ -129,7 +129,10 @@ class Arguments:
             raise InvalidArguments(f"{self._name}(): {error}; it takes {self._shown()}") from None
         for parameter, value in self._each(bound):
             self._check_survives(parameter, value)
-        return _encode(bound.args), _encode(bound.kwargs)
+        try:
+            return _encode(bound.args), _encode(bound.kwargs)
+        except (ValueError, OverflowError) as error:  # each passed alone: it is a name, or all of it is over 4 GiB
+            raise InvalidArguments(f"{self._name}(): {error}") from None
 
     def unpack(self, args: msgspec.Raw | bytes, kwargs: msgspec.Raw | bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments in the handler's own types.
@@ -239,8 +242,8 @@ class Arguments:
     def _check_survives(self, parameter: inspect.Parameter, value: Any) -> None:
         """Refuse a value that the handler would receive as another one."""
         hint = self.hints[parameter.name]
-        if type(value) is hint and hint in _PLAIN:
-            return
+        if type(value) is hint and hint in _PLAIN and (hint is not str or value.isascii()):
+            return  # text beyond ASCII may have lone surrogates, which cannot be packed
         if type(value) is int and hint is int and _INT_MIN <= value <= _INT_MAX:
             return
         place = f"{self._name}(): argument {parameter.name!r}"
