@@ -25,3 +25,12 @@ def unresolvable(row: Missing) -> None:  # type: ignore[name-defined]  # noqa: F
 class Row:
     id: int
     name: str = ""
+
+
+class own:  # noqa: N801 - a module of the user's, in effect
+    class Context:
+        pass
+
+
+def own_context(ctx: own.Context, count: int) -> int:
+    return count

@@ -106,7 +106,9 @@ def back(arguments: Arguments, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ..
 
 INTS = st.integers(-(2**63), 2**64 - 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
-AWARE = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC)).map(lambda at: at.replace(fold=0))
+AWARE = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC)).map(
+    lambda at: at.replace(fold=0)
+)
 #: hint -> what it is given.
 TYPED: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "int": (int, INTS),
@@ -537,7 +539,12 @@ HOSTILE_ITEMS = [
 @pytest.mark.parametrize("item", HOSTILE_ITEMS, ids=lambda item: item[:12].hex() or "nothing")
 def test_hostile_bytes_are_invalid_arguments(item: bytes) -> None:
     """Lengths that lie, bad timestamps, bad text and endless nesting are InvalidArguments, wherever they stand."""
-    for args, kwargs in [(item, EMPTY_MAP), (b"\x91" + item, EMPTY_MAP), (b"\x90", item), (b"\x90", b"\x81\xa1a" + item)]:
+    for args, kwargs in [
+        (item, EMPTY_MAP),
+        (b"\x91" + item, EMPTY_MAP),
+        (b"\x90", item),
+        (b"\x90", b"\x81\xa1a" + item),
+    ]:
         for arguments in (EVERYTHING, taking(int), taking(list[int]), taking(datetime)):
             with pytest.raises(InvalidArguments):
                 arguments.unpack(args, kwargs)
@@ -589,7 +596,12 @@ def test_bytes_cut_short_are_invalid_arguments() -> None:
 def test_positions_and_names_have_their_shapes() -> None:
     """A map for the positional arguments, an array for those by name, and names that are no text are refused."""
     arguments = taking(int)
-    for args, kwargs in [(b"\x81\xa1a\x01", b"\x80"), (b"\x90", b"\x91\x01"), (b"\x01", b"\x80"), (b"\x90", b"\x81\x01\x01")]:
+    for args, kwargs in [
+        (b"\x81\xa1a\x01", b"\x80"),
+        (b"\x90", b"\x91\x01"),
+        (b"\x01", b"\x80"),
+        (b"\x90", b"\x81\x01\x01"),
+    ]:
         with pytest.raises(InvalidArguments):
             arguments.unpack(args, kwargs)
 
