@@ -115,3 +115,14 @@ def test_pages_name_files_that_there_are() -> None:
         if "NAME" not in path and "VERB" not in path and "NOUN" not in path and not (ROOT / path).exists()
     ]
     assert [] == offenders
+
+
+def test_links_into_pages_lead_to_headings() -> None:
+    """Every link of README.md and CONTRIBUTING.md to a place in a page leads to a heading; mkdocs sees the others."""
+    offenders = []
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        for target, anchor in re.findall(r"\]\(([\w./-]+)#([\w-]+)\)", page.read_text(encoding="utf-8")):
+            headings = re.findall(r"^#+ (.*)$", (page.parent / target).read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\s-]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+            offenders += [] if anchor in slugs else [f"{page.name}: {target}#{anchor}"]
+    assert [] == offenders
