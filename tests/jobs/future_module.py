@@ -27,8 +27,8 @@ class Row:
     name: str = ""
 
 
-class own:  # noqa: N801 - a module of the user's, in effect
-    class Context:
+class own:  # noqa: N801 - as a module of the user's
+    class Context:  # noqa: D106
         pass
 
 

@@ -106,9 +106,7 @@ def back(arguments: Arguments, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ..
 
 INTS = st.integers(-(2**63), 2**64 - 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
-AWARE = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC)).map(
-    lambda at: at.replace(fold=0)
-)
+AWARE = st.datetimes(timezones=st.just(UTC)).map(lambda at: at.replace(fold=0))
 #: hint -> what it is given.
 TYPED: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "int": (int, INTS),
@@ -223,7 +221,7 @@ REFUSED = {
     "set for list": (list[int], {1}),
     "uuid without type": (Any, uuid4()),
     "decimal without type": (Any, Decimal("1.5")),
-    "naive datetime without type": (Any, datetime(2026, 1, 1)),
+    "naive datetime without type": (Any, datetime(2026, 1, 1)),  # noqa: DTZ001 - that is the point
     "date without type": (object, date(2026, 1, 1)),
     "enum without type": (Any, Colour.RED),
     "int enum without type": (Any, Level.LOW),
@@ -485,6 +483,16 @@ def test_json_stands_for_what_it_cannot_say() -> None:
     arguments.check(tuple(sent), {})
 
 
+def test_other_forms_of_a_value_are_read() -> None:
+    """A UUID may come as sixteen bytes, a Decimal as a number, a float as an integer."""
+
+    def handler(a: UUID, b: Decimal, c: Decimal, d: float) -> None: ...
+
+    sent = msgspec.msgpack.encode([b"x" * 16, 2, 2.5, 3])
+    wanted = (UUID(bytes=b"x" * 16), Decimal(2), Decimal("2.5"), 3.0)
+    assert (wanted, {}) == arguments_of(handler).unpack(sent, EMPTY_MAP)
+
+
 def test_plain_data_is_checked_without_packing() -> None:
     """`check` names the argument that does not fit, and refuses what no message can hold."""
     arguments = taking(int)
@@ -498,17 +506,18 @@ def test_plain_data_is_checked_without_packing() -> None:
 def test_a_class_that_raises_anything_refuses_its_argument() -> None:
     """Where a parameter's own class raises, of whatever kind, the argument is refused by name on both sides."""
     arguments = taking(Picky)
-    with pytest.raises(InvalidArguments, match="'value'.*below zero"):
+    with pytest.raises(InvalidArguments, match=r"'value'.*below zero"):
         arguments.unpack(b"\x91\x81\xa6number\xff", EMPTY_MAP)
     picky = Picky(1)
     picky.number = -1
-    with pytest.raises(InvalidArguments, match="'value'.*below zero"):
+    with pytest.raises(InvalidArguments, match=r"'value'.*below zero"):
         arguments.pack((picky,), {})
 
 
 def everything(
     a: int = 0, b: Row | None = None, c: dict[str, list[Any]] | None = None, *rest: Tree, d: Decimal | None = None,
-    e: datetime | None = None, f: timedelta | None = None, g: set[UUID] | None = None, h: Picky | None = None, **more: Any,
+    e: datetime | None = None, f: timedelta | None = None, g: set[UUID] | None = None, h: Picky | None = None,
+    **more: Any,
 ) -> None: ...  # fmt: skip
 
 
@@ -564,8 +573,10 @@ def test_random_bytes_never_do_worse(args: bytes, kwargs: bytes) -> None:
 ODD = st.recursive(
     st.none() | st.booleans() | INTS | st.floats() | TEXTS | st.binary() | AWARE
     | st.builds(msgspec.msgpack.Ext, st.integers(-128, 127), st.binary(max_size=20))
-    | st.sampled_from(["P9999999999999D", "1E999999999", "9" * 400, "-P1Y", "2026-02-30", "24:00", "0001-01-01T00:00:00+23:59"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS | INTS | st.binary(max_size=3), inner, max_size=3),
+    | st.sampled_from(["P9999999999999D", "1E999999999", "9" * 400, "-P1Y", "2026-02-30", "24:00"])
+    | st.sampled_from(["0001-01-01T00:00:00+23:59"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(TEXTS | INTS | st.binary(max_size=3), inner, max_size=3),
 )  # fmt: skip
 
 
@@ -573,10 +584,12 @@ ODD = st.recursive(
 def test_well_formed_nonsense_never_does_worse(args: list[Any], kwargs: dict[str, Any]) -> None:
     """Well-formed msgpack that fits no parameter is InvalidArguments, and nothing else."""
     packed = msgspec.msgpack.encode(args), msgspec.msgpack.encode(kwargs)
+    message = ""
     try:
         EVERYTHING.unpack(*packed)
     except InvalidArguments as error:
-        assert len(str(error)) < 3000
+        message = str(error)
+    assert len(message) < 3000
 
 
 def test_bytes_cut_short_are_invalid_arguments() -> None:

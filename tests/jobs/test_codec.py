@@ -47,7 +47,8 @@ OPTIONS = st.builds(
     interruptions=COUNTS,
 )
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | TEXTS
+    | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
 )  # fmt: skip
 
@@ -279,7 +280,8 @@ BAD_FIELDS = {
     **{f"attempts is {text!r}": {b"name": b"a", b"attempts": text}
        for text in (b"0", b"-1", b"1.5", b"x", b"1_0", b"99999999999", b"9" * 5000, b"\xd9\xa3")},
     **{f"expires_at is {text!r}": {b"name": b"a", b"expires_at": text}
-       for text in (b"tomorrow", b"2026-05-01", b"2026-05-01T12:00:00", b"2026-02-30T00:00:00Z", b"1777636800", b"\xff")},
+       for text in (b"tomorrow", b"2026-05-01", b"2026-05-01T12:00:00", b"2026-02-30T00:00:00Z", b"1777636800",
+                    b"\xff")},
 }  # fmt: skip
 
 

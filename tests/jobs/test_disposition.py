@@ -234,7 +234,7 @@ def test_an_odd_wait_from_a_process_is_bounded(asked_s: float) -> None:
 def test_a_wait_that_is_no_time_fails_the_handler() -> None:
     """RetryJob refuses infinity, NaN, negative and endless waits where it is made."""
     for delay in (float("inf"), float("nan"), -1, "soon", 1e300):
-        with pytest.raises(ValueError, match="delay|duration"):
+        with pytest.raises(ValueError, match=r"delay|duration"):
             RetryJob(delay)
 
 

@@ -5,7 +5,13 @@ import pytest
 
 from headrace.jobs.codec import NIL, ResultRecord
 from headrace.jobs.errors import (
-    JobCancelled, JobCrashed, JobExpired, JobFailed, JobNotFound, JobTimedOut, ResultUnavailable,
+    JobCancelled,
+    JobCrashed,
+    JobExpired,
+    JobFailed,
+    JobNotFound,
+    JobTimedOut,
+    ResultUnavailable,
 )  # fmt: skip
 from headrace.jobs.outcome import Failure
 from headrace.jobs.results import error_of, missing, unwrap

@@ -44,7 +44,8 @@ def test_chance_only_shortens(policy: Retry, attempt: int) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"attempts": 0}, {"attempts": -1}, {"attempts": True}, {"attempts": 1.0}, {"attempts": "3"}, {"attempts": 2**32},
+        {"attempts": 0}, {"attempts": -1}, {"attempts": True}, {"attempts": 1.0}, {"attempts": "3"},
+        {"attempts": 2**32},
         {"delay": -1}, {"delay": float("nan")}, {"delay": float("inf")}, {"delay": "1s"}, {"delay": 1e12},
         {"max_delay": -1}, {"max_delay": float("inf")}, {"factor": 0.5}, {"factor": float("nan")}, {"factor": 1e300},
         {"jitter": -0.1}, {"jitter": 1.1}, {"jitter": float("nan")}, {"jitter": True},

@@ -51,7 +51,8 @@ def test_a_retry_travels_whole() -> None:
     "options",
     [
         {"delay": -1}, {"delay": "soon"}, {"delay": float("inf")}, {"delay": 1e300}, {"delay": True},
-        {"at": datetime(2026, 1, 1)}, {"at": datetime(2026, 1, 1, tzinfo=NoOffset())}, {"at": "tomorrow"},
+        {"at": datetime(2026, 1, 1)},  # noqa: DTZ001 - that is the point
+        {"at": datetime(2026, 1, 1, tzinfo=NoOffset())}, {"at": "tomorrow"},
         {"delay": 1, "at": datetime(2026, 1, 1, tzinfo=UTC)},
         {"timeout": -1}, {"timeout": 1e300}, {"timeout": "400d"}, {"result_ttl": float("nan")}, {"result_ttl": [1]},
         {"retry": 0}, {"retry": "3"}, {"retry": True}, {"retry": 2**40}, {"on_full": "drop"}, {"queue": "a b"},
