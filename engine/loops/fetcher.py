@@ -110,12 +110,13 @@ class Fetcher:
             return self._broker.fetch(rooms, 0)
         leases: list[Lease] | None = None
         failure: BrokerUnavailable | None = None
+        ended = False  # also when the call was cancelled before it began, and brings neither
 
         async def interrupt_when_cancelled() -> None:
             try:
                 await anyio.sleep_forever()
             finally:
-                while leases is None and failure is None:
+                while not ended:
                     self._broker.interrupt()
                     with anyio.CancelScope(shield=True):
                         await anyio.sleep(0.01)
@@ -127,6 +128,8 @@ class Fetcher:
                     leases = await self._courier.call(self._broker.fetch, rooms, wait_s)
                 except BrokerUnavailable as error:
                     failure = error
+                finally:
+                    ended = True
                 group.cancel_scope.cancel()
         except anyio.get_cancelled_exc_class():
             self._take(leases or [])
