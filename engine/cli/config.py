@@ -1,4 +1,7 @@
-"""`headrace config show`: every setting, its value, and where it came from; passwords are masked."""
+"""`headrace config show`: every setting, its value, and where it came from.
+
+Passwords are masked. It reads files and variables and connects to nothing.
+"""
 
 import click
 

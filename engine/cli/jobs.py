@@ -1,4 +1,7 @@
-"""`headrace jobs`: the jobs that have not ended, and what is known of one, its result or error included."""
+"""`headrace jobs`: the jobs that have not ended, and what is known of one, its result or error included.
+
+It only looks; what is shown is made in inspect, as for the API.
+"""
 
 import click
 

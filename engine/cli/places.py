@@ -1,4 +1,7 @@
-"""The option --http HOST:PORT: where the API is served."""
+"""The option --http HOST:PORT: where the API is served.
+
+It takes the text apart; whether that place can be served is found out where it is.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

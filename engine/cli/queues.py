@@ -1,4 +1,7 @@
-"""`headrace queues`: the queues that ever had a job, and how full they are."""
+"""`headrace queues`: the queues that ever had a job, and how full they are.
+
+It only looks; what is shown is made in inspect, as for the API.
+"""
 
 import click
 

@@ -147,8 +147,8 @@ class Supervisor:
         peers = [other for other in self._children if other.plan.role == child.plan.role]
         code = giving_up([other.trouble for other in peers])
         if code is not None:
-            said = "each says above what is wrong" if len(peers) > 1 else "it says above what is wrong"
-            log.error("giving up", why=f"every {child.plan.role} ended at its start with exit code {code}; {said}")
+            who = f"every {child.plan.role}" if len(peers) > 1 else child.plan.name
+            log.error("giving up", why=f"{who} ended at its start with exit code {code}, and says above what is wrong")
             self._code = code
             self._tell(QUIET)
             return True
