@@ -175,15 +175,19 @@ class Arguments:
         """
         properties: dict[str, Any] = {}
         required = []
+        parts: dict[str, Any] = {}
         kinds = {parameter.kind for parameter in self.signature.parameters.values()}
         for parameter in self.signature.parameters.values():
             if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 continue
             properties[parameter.name] = self._schema_of(parameter.name)
+            # References are read from the whole document's root, so that is where what they name must be.
+            parts |= properties[parameter.name].pop("$defs", {})
             if parameter.default is parameter.empty:
                 required.append(parameter.name)
         return {
             "type": "object",
+            **({"$defs": parts} if parts else {}),
             "properties": properties,
             "required": required,
             "additionalProperties": inspect.Parameter.VAR_KEYWORD in kinds,

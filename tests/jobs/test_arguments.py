@@ -655,3 +655,18 @@ def test_the_schema_says_what_is_required() -> None:
     schema = arguments_of(handler).schema()
     assert (["a", "b", "c"], ["a", "b"]) == (list(schema["properties"]), schema["required"])
     assert {"type": "integer"} == schema["properties"]["a"]
+    assert (3, False) == (len(schema["properties"]), schema["additionalProperties"])
+
+
+def test_references_in_a_schema_lead_somewhere() -> None:
+    """What a parameter's schema refers to is at the root of the document, where references are read from."""
+
+    def handler(a: Row, b: list[Row] | None = None, c: Tree | None = None) -> None: ...
+
+    schema = arguments_of(handler).schema()
+    assert {"Row", "Tree"} == set(schema["$defs"])
+    assert {"$ref": "#/$defs/Row"} == schema["properties"]["a"]
+    assert "$defs" not in arguments_of(untyped_and_plain).schema()
+
+
+def untyped_and_plain(a, b: int = 1): ...  # type: ignore[no-untyped-def]
