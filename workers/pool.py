@@ -251,8 +251,6 @@ class Pool:
                 if len(ready) > 1:
                     self._wake(2)
             work = ready.popleft()
-            if len(ready) == self.low_water:
-                self._on_room()
             slot.started_at_s = now_s
             slot.work = work
             if work.timeout_s:
@@ -260,6 +258,8 @@ class Pool:
                 if deadline_s < watchdog.soonest_s:  # noqa: PLR1730 - a call to min costs twice as much
                     watchdog.soonest_s = deadline_s
             self.busy += 1
+            if len(ready) == self.low_water:
+                self._on_room()
             try:
                 value = await work.start(slot)
             except BaseException as error:  # noqa: BLE001 - what a handler raises is its job's outcome, nobody else's

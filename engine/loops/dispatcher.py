@@ -158,26 +158,29 @@ class Dispatcher:
         stack, self._stack = self._stack, None
         if stack is None:
             return False
-        self._closed = True
+        self._close_doors()
         cause = error
         if error is None:
             try:
                 await self.drain()
-            except BaseException as interrupted:  # noqa: BLE001 - cancelled, or a sink has failed: raised below
+            except BaseException as interrupted:  # noqa: BLE001 - a cancellation, perhaps because a sink has failed
                 cause = interrupted
         self.stop()
+        # The group sees only cancellations, which may be its own; whatever else the block raised stays as it was.
+        passed = cause if isinstance(cause, anyio.get_cancelled_exc_class()) else None
+        failure: BaseException | None = None
+        handled: bool | None = False
         try:
-            handled = await stack.__aexit__(
-                type(cause) if cause else None, cause, cause.__traceback__ if cause else None
-            )
+            handled = await stack.__aexit__(type(passed) if passed else None, passed, None)
         except BaseExceptionGroup as group:
-            single = _only_one_of(group, error)
-            if single is error:
-                return False
-            raise single from single.__cause__
-        if cause is not error and cause is not None and not handled:
+            failure = _only_one_of(group)
+        if failure is not None:
+            raise failure
+        if passed is not None and handled:
+            return True
+        if cause is not None and cause is not error:
             raise cause
-        return bool(handled)
+        return False
 
     async def drain(self) -> None:
         """Return once all work has ended and every outcome has reached every sink; accepts no work meanwhile."""
@@ -187,7 +190,7 @@ class Dispatcher:
 
     def stop(self) -> None:
         """End the slots; what is unfinished gets the outcome "interrupted". The block's end waits for the sinks."""
-        self._closed = True
+        self._close_doors()
         if self._group is None or self._stopped:
             return
         self._stopped = True
@@ -197,8 +200,6 @@ class Dispatcher:
             pool.cancel_all("drain")
         self._group.cancel_scope.cancel()
         self.completer.hurry(limits.DRAIN_TIMEOUT_S)
-        for line in self._lines.values():
-            line.close()
 
     def offer(self, runner: str, batch: Sequence[Work]) -> None:
         """Give a pool work that there is room for; for whoever asked `room` before."""
@@ -293,6 +294,12 @@ class Dispatcher:
             self.recorder.record_submitted(time.monotonic(), label)
         return bound
 
+    def _close_doors(self) -> None:
+        """Accept no more work, and tell those who wait for room."""
+        self._closed = True
+        for line in self._lines.values():
+            line.close()
+
     def _room_in(self, line: Line) -> None:
         line.let_in()
         if self.on_room is not None:
@@ -337,9 +344,9 @@ def _name_of(function: Callable[..., Any]) -> str:
     return getattr(function, "__name__", None) or type(function).__name__
 
 
-def _only_one_of(group: BaseException, raised_by_user: BaseException | None) -> BaseException:
-    """Return the exception in groups of one; a group that holds several, or is the user's own, as it is."""
+def _only_one_of(group: BaseException) -> BaseException:
+    """Return the exception in groups of one; a group that holds several as it is."""
     error = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1 and error is not raised_by_user:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

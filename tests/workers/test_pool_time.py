@@ -15,6 +15,7 @@ from headrace.config import limits
 from headrace.jobs.outcome import Status
 from headrace.workers import native, watchdog
 from headrace.workers.context import Context, JobInfo
+from headrace.workers.pool import Pool
 from headrace.workers.runners.thread import ThreadRunner
 from pool_scene import Piece, Stage, quick, short, stage
 from runner_handlers import plan_of, until
@@ -333,3 +334,20 @@ async def test_a_full_outbox_stops_the_slots() -> None:
             await anyio.sleep(0.001)
         assert 100 == len({id(outcome.work) for outcome in taken})
         await until(lambda: on.is_whole(4))
+
+
+async def test_room_is_told_only_when_it_is_there() -> None:
+    """When the pool says that there may be room, work that a slot has just taken is no longer room."""
+    rooms: list[int] = []
+    pools: list[Pool] = []
+    async with stage(1, on_room=lambda: rooms.extend(pool.room(0) for pool in pools)) as on:
+        pool = on.pool
+        pools.append(pool)
+        await on.play([Piece(quick)])
+        rooms.clear()
+        gauge = Gauge()
+        pool.offer([Piece(gauge.hold)])
+        await until(lambda: gauge.now == 1 and rooms != [])
+        assert {0} == set(rooms)
+        gauge.gate.set()
+        await pool.wait_quiet()
