@@ -9,6 +9,7 @@ from typing import Final
 
 from headrace.config.page import page as configuration_page
 from headrace.engine.observe.page import page as statistics_page
+from headrace.engine.redisio.keys import TABLE
 from headrace.jobs import states
 
 FOLDER: Final = Path(__file__).parent
@@ -28,9 +29,25 @@ def states_page() -> str:
     )
 
 
+def keys_page() -> str:
+    """Return docs/keys.md: every key that headrace has in a server."""
+    rows = [
+        f"| `{rule.name.replace('{{', '{').replace('}}', '}')}` | {rule.type} | {'yes' if rule.expires else 'no'} "
+        f"| {rule.holds} | {rule.writers} |"
+        for rule in TABLE
+    ]
+    table = "\n".join(["| key | type | expires | holds | written by |", "|---|---|---|---|---|", *rows])
+    return (
+        f"{NOTE}# Keys\n\nEvery key on the server. `{{namespace}}` is the setting of that name, `headrace` by default; "
+        f"`Q` is a queue, in braces that are part of the key; ID and TOKEN vary. A key that does not expire ends with "
+        f"its last member, or never.\n\n{table}\n"
+    )
+
+
 #: file in docs/ -> what makes its text.
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": configuration_page,
+    "keys.md": keys_page,
     "states.md": states_page,
     "statistics.md": statistics_page,
 }

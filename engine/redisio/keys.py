@@ -34,7 +34,7 @@ class KeyRule(msgspec.Struct, frozen=True, kw_only=True):
     writers: str
 
 
-#: The table; docs/protocol.md shows it to those who read the server by hand, and a test compares a server with it.
+#: The table; docs/keys.md shows it to those who read the server by hand, and a test compares a server with it.
 TABLE: Final = (
     KeyRule(
         name="{namespace}:queues",

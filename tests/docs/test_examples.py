@@ -17,6 +17,8 @@ from checkout import ROOT, files
 from headrace.config.settings import places
 from headrace.config.sources import variable
 
+#: Languages that nothing here can run.
+FOREIGN = {"javascript"}
 #: In these nothing is run: what they hold is data, a diagram, or lines for a shell outside a project.
 PLAIN = {"text", "toml", "yaml", "json", "sh", "mermaid", "ini", "dockerfile"}
 WITH_EXAMPLES = [page for page in pages() if any(block.language in {"python", "console"} for block in blocks(page))]
@@ -49,13 +51,16 @@ def test_examples_run_as_shown(page: Path, session: Session) -> None:
 def test_every_block_says_what_it_is() -> None:
     """Every fence has a language, every mark is known, and few examples are not run, each for a reason."""
     every = [block for page in pages() for block in blocks(page)]
-    known = PLAIN | {"python", "console"}
+    known = PLAIN | FOREIGN | {"python", "console"}
     assert [] == [f"{block.place}: {block.language!r}" for block in every if block.language not in known]
     mark = re.compile(r"^<!-- (.*) -->\n\n?```", re.MULTILINE)
     marks = [(page, said) for page in pages() for said in mark.findall(page.read_text(encoding="utf-8"))]
     assert [] == [f"{page.name}: {said}" for page, said in marks if not said.startswith(MARKS)]
     fences = sum(len(re.findall(r"^```\S", page.read_text(encoding="utf-8"), re.MULTILINE)) for page in pages())
     assert len(every) == fences
+    assert [] == [block.place for block in every if block.language in FOREIGN and not block.not_run]
+    typed = [block for block in every if block.language == "console"]
+    assert [] == [block.place for block in typed if not block.text.startswith("$ ")]
     not_run = [block for block in every if block.not_run]
     assert all(len(block.not_run) > 10 for block in not_run)
     assert len(not_run) <= len(every) / 10
