@@ -2,8 +2,12 @@
 
 import json
 import signal
+import subprocess
+import sys
 
 import pytest
+
+from command_stage import DEADLINE_S
 
 
 def test_a_job_is_worked_on_and_the_drain_exits_0(stage) -> None:
@@ -104,3 +108,26 @@ def test_watched_statistics_are_json_lines(stage) -> None:
         assert watch.popen.poll() is None
     watch.end(signal.SIGINT)
     assert all("throughput" in json.loads(line) for line in watch.out.read_text().splitlines())
+
+
+def test_a_batch_waits_while_its_queue_is_full(stage) -> None:
+    """A batch larger than the queue's bound is taken whole, as fast as the worker makes room."""
+    stage.worker()
+    lines = '{"name": "nap", "args": [0.01]}\n' * 30
+    batch = stage.headrace("submit", "--batch", "-", stdin=lines, HEADRACE_MAX_QUEUE_LENGTH="2")
+    assert (0, {"accepted": 30, "rejected": 0}) == (batch.returncode, json.loads(batch.stdout)), batch.stderr
+
+
+def test_a_pipe_that_pauses_is_sent_so_far(stage, invoke) -> None:
+    """Lines from a pipe are submitted while the pipe is still open, so that a slow producer's jobs do not wait."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "headrace", "submit", "--batch", "-"],
+        cwd=stage.folder, env=stage.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as batch:  # fmt: skip
+        assert batch.stdin is not None
+        batch.stdin.write(b'{"name": "add", "args": [1]}\n')
+        batch.stdin.flush()
+        while not json.loads(invoke("jobs", "list", "--json").stdout):
+            assert batch.poll() is None
+        batch.stdin.close()
+        assert 0 == batch.wait(DEADLINE_S)
