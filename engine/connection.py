@@ -50,7 +50,9 @@ class Connection:
         self._after_fork()
         with self._lock:
             if self._broker is None:
-                self._broker = open_broker(self._url(), namespace=self._settings.namespace)
+                url = self._url()
+                revive = self._server.ensure_running if self._server is not None else None
+                self._broker = open_broker(url, namespace=self._settings.namespace, revive=revive)
             self._users += 1
             return self._broker
 

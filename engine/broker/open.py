@@ -16,12 +16,15 @@ class FullBroker(Broker, BrokerViews, Protocol):
     """Both ports: what every adapter is."""
 
 
-def open_broker(url: str, *, namespace: str = "headrace") -> FullBroker:
+def open_broker(
+    url: str, *, namespace: str = "headrace", revive: Callable[[], None] | None = None
+) -> FullBroker:
     """Return the broker that a URL names; nothing is connected yet.
 
     Args:
         url: redis://, rediss://, unix:// or memory://.
         namespace: What all keys on a server begin with.
+        revive: Called when the server cannot be reached, before the second try; for a server of this machine's own.
 
     Raises:
         ConfigError: no broker has such a URL; the message names the schemes that there are.
@@ -30,24 +33,24 @@ def open_broker(url: str, *, namespace: str = "headrace") -> FullBroker:
     opener = KINDS.get(scheme) if "://" in url else None
     if opener is None:
         named = f"{scheme}://..." if "://" in url else "a URL without a scheme"
-        raise ConfigError(f"{named} is no broker's address; write one that begins with {' or '.join(SCHEMES)}")
-    return opener(url, namespace)
+        raise ConfigError(f"{named} is no broker's address; write one that begins with {', '.join(SCHEMES)} or embedded://")
+    return opener(url, namespace, revive)
 
 
-def _redis(url: str, namespace: str) -> FullBroker:
+def _redis(url: str, namespace: str, revive: Callable[[], None] | None) -> FullBroker:
     from .redis import RedisBroker
 
-    return RedisBroker(url, namespace=namespace)
+    return RedisBroker(url, namespace=namespace, revive=revive)
 
 
-def _memory(url: str, _: str) -> FullBroker:
+def _memory(url: str, _: str, __: object) -> FullBroker:
     from .memory import MemoryBroker
 
     return MemoryBroker(url)
 
 
 #: Scheme -> what opens it.
-KINDS: Final[dict[str, Callable[[str, str], FullBroker]]] = {
+KINDS: Final[dict[str, Callable[[str, str, Callable[[], None] | None], FullBroker]]] = {
     "redis": _redis,
     "rediss": _redis,
     "unix": _redis,

@@ -4,6 +4,7 @@ No I/O. What cannot be an address raises ConfigError with what to write instead;
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -29,11 +30,13 @@ class Address(msgspec.Struct, frozen=True):
         url: The URL without passwords, for people.
         connection_class: The class of its connections.
         options: What that class is called with.
+        revive: Called when the server cannot be reached, before a second try; None for a server that is not ours.
     """
 
     url: str
     connection_class: type[Any]
     options: dict[str, Any]
+    revive: Callable[[], None] | None = None
 
     @property
     def has_password(self) -> bool:

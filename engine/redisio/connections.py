@@ -27,8 +27,10 @@ Command = tuple[bytes | str | int, ...]
 
 #: How long a reply may take: far above any script of ours, below the shortest patience of a supervisor.
 REPLY_TIMEOUT_S: Final = 5.0
-#: The longest that one reading command waits at the server; a dead network is noticed after this and REPLY_TIMEOUT_S.
+#: The longest that one reading command waits at the server.
 BLOCK_MAX_S: Final = 5.0
+#: How much later than its wait's end its reply may come: a dead network is noticed then.
+BLOCK_MARGIN_S: Final = 1.5
 #: Bytes asked of the socket at a time: a fetch of 500 small jobs then takes one or two calls.
 _READ_BYTES: Final = 64 * 1024
 #: Connections that a Wires keeps open for the next caller.
@@ -41,7 +43,7 @@ class Wire:
     Args:
         address: Where the server is.
         role: What CLIENT LIST shows behind "headrace:".
-        blocks: Whether commands wait at the server, up to BLOCK_MAX_S; such a wire knows its `client_id`.
+        blocks: Whether commands wait at the server; such a wire knows its `client_id`.
 
     Attributes:
         client_id: The server's number of this connection; 0 while there is none. Only where `blocks`.
@@ -56,8 +58,12 @@ class Wire:
         self._closed = False
         self._begin()
 
-    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+    def exchange(self, commands: Sequence[Command], wait_s: float = 0.0) -> list[Any]:
         """Send commands in one piece and return their replies in order, a ResponseError in place of a refused one.
+
+        Args:
+            commands: What to send.
+            wait_s: How long they wait at the server before they are answered.
 
         Raises:
             BrokerUnavailable: the server is away or refuses this client; what was sent may have been carried out.
@@ -68,7 +74,7 @@ class Wire:
             if self._closed:
                 raise BrokerUnavailable(f"the broker at {self._address.url} was closed by this program; open it again")
             try:
-                return self._exchange(commands)
+                return self._exchange(commands, wait_s)
             except RedisError as error:
                 raise unavailable(error, self._address) from error
             finally:
@@ -83,14 +89,13 @@ class Wire:
 
     def _begin(self) -> None:
         """Start afresh: in a forked child another thread may hold the lock for ever, and the socket is not ours."""
-        timeout_s = REPLY_TIMEOUT_S + (BLOCK_MAX_S if self._blocks else 0.0)
         options = {"port": 6379} | self._address.options if "host" in self._address.options else self._address.options
         self.client_id = 0
         self._open = False
         self._lock = threading.Lock()
         self._connection = self._address.connection_class(
             **options,
-            socket_timeout=timeout_s,
+            socket_timeout=REPLY_TIMEOUT_S,
             socket_connect_timeout=REPLY_TIMEOUT_S,
             socket_read_size=_READ_BYTES,
             retry=Retry(NoBackoff(), 0),
@@ -101,12 +106,16 @@ class Wire:
         )
         self._pid = os.getpid()
 
-    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+    def _exchange(self, commands: Sequence[Command], wait_s: float) -> list[Any]:
         connection = self._ready()
         read = connection.read_response
         replies: list[Any] = []
         try:
             connection.send_packed_command([_pack(commands)])
+            if self._blocks:
+                # The connection knows one timeout for all that it reads; a wait of a second must not hide a dead
+                # network for as long as the longest wait may take.
+                connection._sock.settimeout(wait_s + BLOCK_MARGIN_S if wait_s else REPLY_TIMEOUT_S)  # noqa: SLF001
             for _ in commands:
                 try:
                     replies.append(read())
@@ -131,7 +140,13 @@ class Wire:
             self._open = False
             connection.disconnect()
         self.client_id = 0
-        connection.connect()
+        try:
+            connection.connect()
+        except RedisError:
+            if self._address.revive is None:
+                raise
+            self._address.revive()  # a server of our own that died: started again, with all that was acknowledged
+            connection.connect()
         if self._blocks:
             connection.send_command("CLIENT", "ID")
             self.client_id = int(connection.read_response())

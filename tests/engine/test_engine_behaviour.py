@@ -1,6 +1,7 @@
 """What an engine does on a real server beside the small application of the conformance suite."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -305,3 +306,28 @@ async def test_an_envelope_keeps_what_its_submission_said(engine: Engine, client
     options = codec.unpack_envelope(view.body).options
     assert options is not None
     assert (7.0, 2, 9.0) == (options.timeout_s, options.attempts, options.result_ttl_s)
+
+
+@pytest.mark.parametrize("busy_worker", [True, False], ids=["under a worker", "under a producer"])
+async def test_a_killed_embedded_server_comes_back_with_its_jobs(tmp_path: Path, busy_worker: bool) -> None:
+    """Whoever next needs it starts it again, on the same data; what was acknowledged is there."""
+    data = tmp_path / "data"
+    engine = Engine(f"embedded://{data}", drain_timeout=5)
+
+    @engine.job
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    async with engine:
+        before = await add.submit(1, 2)
+        if busy_worker:
+            async with engine.running():
+                assert 3 == await before.result(timeout=WAIT_S)
+                os.kill(msgspec.json.decode((data / "server.json").read_bytes())["pid"], signal.SIGKILL)
+                after = [await add.submit(number, 1) for number in range(10)]
+                assert list(range(1, 11)) == [await handle.result(timeout=WAIT_S) for handle in after]
+        else:
+            os.kill(msgspec.json.decode((data / "server.json").read_bytes())["pid"], signal.SIGKILL)
+            await add.submit(3, 4)
+            async with engine.running():
+                assert 3 == await before.result(timeout=WAIT_S)

@@ -266,6 +266,6 @@ def test_a_broker_is_opened_by_its_url(server: Server) -> None:
     for url in ("redis://nowhere:1/0", "rediss://nowhere:1/0", "unix:///nowhere"):
         assert isinstance(open_broker(url), RedisBroker)
     for url in ("amqp://:hunter2@host", "nonsense", "localhost:6379"):
-        with pytest.raises(ConfigError, match="redis:// or rediss:// or unix:// or memory://") as raised:
+        with pytest.raises(ConfigError, match="redis://, rediss://, unix://, memory:// or embedded://") as raised:
             open_broker(url)
         assert "hunter2" not in str(raised.value)
