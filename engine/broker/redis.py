@@ -62,12 +62,13 @@ class RedisBroker(RedisViews):
     Args:
         url: redis://, rediss:// or unix://.
         namespace: What all keys begin with.
+        revive: Called when the server cannot be reached, before a second try.
     """
 
     waits = True
 
-    def __init__(self, url: str, *, namespace: str = "headrace") -> None:
-        self._address = parse_address(url)
+    def __init__(self, url: str, *, namespace: str = "headrace", revive: Callable[[], None] | None = None) -> None:
+        self._address = msgspec.structs.replace(parse_address(url), revive=revive)
         self.url = self._address.url
         self._keys = Keys(namespace)
         self._any = Wires(self._address, "any")
