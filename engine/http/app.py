@@ -1,0 +1,56 @@
+"""The ASGI application: the routes over one gateway, every error a problem, all of it behind the gate.
+
+A route is one function in routes/, listed here. The application holds no state beside the gateway that it is given, and
+needs no lifespan: whoever makes it opens and closes what the gateway stands on.
+"""
+
+from typing import Final
+
+from litestar import Litestar, Response, get
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.types import ASGIApp
+
+from headrace.jobs.errors import HeadraceError
+
+from .contract import document
+from .gate import gated
+from .gateway import Gateway
+from .problems import problem_of_fault, problem_of_headrace, problem_of_http
+from .records import JSON
+from .routes import health, jobs, statistics
+
+ROUTES: Final = (
+    jobs.submit,
+    jobs.submit_batch,
+    jobs.show,
+    jobs.result,
+    statistics.statistics,
+    health.health,
+)
+
+
+def make_app(gateway: Gateway) -> ASGIApp:
+    """Return the API over an open gateway, as an ASGI application."""
+    written: list[bytes] = []
+
+    @get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response[bytes]:
+        """Return the OpenAPI document; made when first asked for, for it takes some 10 ms."""
+        if not written:
+            written.append(document(ROUTES))
+        return Response(written[0], media_type=JSON)
+
+    app = Litestar(
+        [*ROUTES, openapi],
+        exception_handlers={
+            HTTPException: problem_of_http,
+            HeadraceError: problem_of_headrace,
+            Exception: problem_of_fault,
+        },
+        state=State({"gateway": gateway}),
+        request_max_body_size=gateway.settings.http.body_max_bytes,
+        openapi_config=None,  # contract.py makes the document
+        logging_config=None,  # it would take over the process's logging
+    )
+    return gated(app)

@@ -1,0 +1,237 @@
+"""The gateway: what the routes call. Joins a broker, a client and the waiting for results for one serving process.
+
+It decides nothing about jobs: that is in client, inspect and jobs. It owns what is remembered of the workers, read at
+most once a second however many requests come, and the waits for results, which it ends when the server stops.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import anyio
+import msgspec
+
+from headrace.config.settings import Settings
+from headrace.jobs import codec, ids
+from headrace.jobs.errors import BrokerUnavailable, QueueFull, ResultUnavailable, UnknownHandler, WaitTimeout
+from headrace.jobs.registry import Registry
+from headrace.jobs.results import missing
+from headrace.jobs.states import ENDED, State
+from headrace.jobs.submission import SubmitOptions, check_size
+
+from .. import inspect
+from ..broker.courier import Courier
+from ..broker.port import Bound, Submission
+from ..broker.views import JobView, OpenBroker
+from ..client import Client, batches
+from ..observe.fleet import FleetRecord, HandlerCard
+from ..observe.statistics import Statistics
+from ..results import Results
+from .plain import plain
+from .records import Health, JobFault, JobRecord, JobRequest, JobResult, JobStatus
+
+#: What workers say of themselves changes when one starts or stops; a second late is soon enough for a new name.
+FLEET_TTL_S: Final = 1.0
+#: A full queue has room again once a job has ended, and for a batch of clients once a tenth of it has.
+ROOM_SHARE: Final = 0.1
+RETRY_AFTER_MAX_S: Final = 60
+READING_THREADS_COUNT: Final = 4
+
+
+class Fleet(msgspec.Struct, frozen=True):
+    """What the workers say of themselves, as of the last look.
+
+    Attributes:
+        workers: Their records.
+        cards: Their handlers, by name and alias.
+        read_at_s: When, on the monotonic clock.
+    """
+
+    workers: list[FleetRecord] = []
+    cards: dict[str, HandlerCard] = {}
+    read_at_s: float = -math.inf
+
+
+class Gateway:
+    """One serving process's way to the jobs.
+
+    Args:
+        broker: An open broker; whoever opened it closes it.
+        settings: The settings in force.
+        registry: Handlers whose code is here, by which arguments are checked; None for none.
+    """
+
+    def __init__(self, broker: OpenBroker, settings: Settings, registry: Registry | None = None) -> None:
+        self.settings = settings
+        self._broker = broker
+        self._registry = Registry() if registry is None else registry
+        self._bound = Bound(length=settings.max_queue_length)
+        self._client = Client(broker, self._bound)
+        self._results = Results(broker, broker.waits)
+        self._courier = Courier(broker.waits, threads=READING_THREADS_COUNT)
+        self._fleet = Fleet()
+        self._reading: anyio.Lock | None = None
+        self._waits: set[anyio.CancelScope] = set()
+        self._ending = False
+
+    # Submitting
+
+    async def submit(self, request: JobRequest) -> JobStatus:
+        """Submit one job; those that come at the same time travel together.
+
+        Raises:
+            UnknownHandler: neither this process nor any worker has the handler, and there are workers.
+            InvalidArguments: the arguments do not fit it, or options contradict each other.
+            PayloadTooLarge: they take more than `max_payload`.
+            QueueFull: the queue is at its bound.
+            BrokerUnavailable: the server is away.
+        """
+        queue, submission = self.prepare(request, await self.fleet())
+        job_id = await self._client.submit(queue, submission, REJECTING)
+        parsed = ids.parse(job_id)
+        return JobStatus(job_id, State.DELAYED if parsed is not None and parsed.delayed else State.QUEUED)
+
+    async def submit_batch(
+        self, queue: str, jobs: Sequence[Submission]
+    ) -> tuple[list[str], QueueFull | BrokerUnavailable | None]:
+        """Submit as many of the jobs as the queue has room for.
+
+        Args:
+            queue: Name of the queue.
+            jobs: In order.
+
+        Returns:
+            The ids of the first jobs, and why the others were refused; None when none was.
+        """
+        ids: list[str] = []
+        for part in batches(jobs, self._bound):
+            try:
+                ids += await self._client.submit_many(queue, part, REJECTING)
+            except QueueFull as error:
+                room = min(max(0, error.bound - error.depth), len(part) - 1)
+                if room:
+                    more, again = await self.submit_batch(queue, part[:room])
+                    return ids + more, again or error
+                return ids, error
+            except BrokerUnavailable as error:
+                return ids, error
+        return ids, None
+
+    def prepare(self, request: JobRequest, fleet: Fleet) -> tuple[str, Submission]:
+        """Return where a job goes and its envelope, checked against what is known of its handler; no I/O."""
+        options = request.options(time.time_ns() // 1_000_000)
+        body = codec.pack_foreign(request.name, request.args, request.kwargs, options.envelope)
+        check_size(request.name, body, self.settings.max_payload_bytes)
+        plan = self._registry.get(request.name)
+        if plan is not None:
+            plan.arguments.check(tuple(request.args), request.kwargs)
+            queue = plan.options.queue
+        else:
+            queue = self._published(request, fleet)
+        return options.queue or queue, Submission(body, options.delay_ms, options.due_at_ms)
+
+    def _published(self, request: JobRequest, fleet: Fleet) -> str:
+        """Check a job against the card of its handler and return its queue."""
+        card = fleet.cards.get(request.name)
+        if card is None and fleet.cards:
+            known = sorted({*fleet.cards, *(plan.name for plan in self._registry)})
+            raise UnknownHandler(
+                f"no worker has a handler called {request.name!r}; they have: {', '.join(known)}. Check the name, or "
+                f"start a worker that has it"
+            )
+        if card is None:
+            return "default"
+        inspect.check_arguments(request.name, card, request.args, request.kwargs)
+        return card.queue
+
+    async def fleet(self) -> Fleet:
+        """Return what the workers say of themselves, at most a second old; raises BrokerUnavailable."""
+        if time.monotonic() - self._fleet.read_at_s < FLEET_TTL_S:
+            return self._fleet
+        if self._reading is None:
+            self._reading = anyio.Lock()
+        async with self._reading:
+            now_s = time.monotonic()
+            if now_s - self._fleet.read_at_s >= FLEET_TTL_S:
+                workers = await self._courier.call(inspect.workers, self._broker)
+                self._fleet = Fleet(workers, inspect.handlers_of(workers), now_s)
+        return self._fleet
+
+    def retry_after_s(self, error: QueueFull) -> int:
+        """Return the seconds after which a full queue has room for more than a few; 1 where its speed is unknown."""
+        drained_per_s = sum(record.report.drained_per_s.get(error.queue, 0.0) for record in self._fleet.workers)
+        if not drained_per_s:
+            return 1
+        return max(1, min(RETRY_AFTER_MAX_S, math.ceil(error.bound * ROOM_SHARE / drained_per_s)))
+
+    # Reading
+
+    async def job(self, job_id: str) -> JobRecord:
+        """Return what is known of a job.
+
+        Raises:
+            JobNotFound: there is no such job.
+            ResultUnavailable: it ended, and its record is gone.
+            BrokerUnavailable: the server is away.
+        """
+        return JobRecord(**await self._courier.call(inspect.job, self._broker, job_id))
+
+    async def result(self, job_id: str, wait_s: float) -> tuple[JobResult, bool]:
+        """Return how a job ended, and whether it has.
+
+        Args:
+            job_id: The job.
+            wait_s: Seconds to wait for its end.
+
+        Raises:
+            JobNotFound: there is no such job.
+            ResultUnavailable: it ended, and its value or its record was not kept.
+            BrokerUnavailable: the server is away.
+        """
+        if wait_s > 0 and not self._ending:
+            with anyio.CancelScope() as scope:
+                self._waits.add(scope)
+                try:
+                    await self._results.record(job_id, wait_s)
+                except WaitTimeout:
+                    pass  # it is looked up below, as it is when nobody waits
+                finally:
+                    self._waits.discard(scope)
+        view = await self._results.view(job_id)
+        if view is None or view.state is None or (view.state in ENDED and view.record is None):
+            raise missing(job_id, existed=view is not None)
+        return _result(view), view.record is not None
+
+    async def statistics(self) -> Statistics:
+        """Return the statistics of all workers and every queue; raises BrokerUnavailable."""
+        return await self._courier.call(inspect.statistics, self._broker)
+
+    async def health(self) -> Health:
+        """Return whether the broker answers and its workers ask for jobs; raises BrokerUnavailable."""
+        workers = await self._courier.call(inspect.workers, self._broker)
+        stalled = inspect.stalled_queues(workers)
+        return Health("stalled" if stalled else "ok", len(workers), stalled)
+
+    def end_waits(self) -> None:
+        """Answer those who wait for a result at once: the server is about to stop."""
+        self._ending = True
+        for scope in list(self._waits):
+            scope.cancel()
+
+
+#: A full queue refuses, and the client is told when to come again: a request that waits holds a connection.
+REJECTING: Final = SubmitOptions(on_full="reject")
+
+
+def _result(view: JobView) -> JobResult:
+    record = view.record
+    status = str(view.state)
+    if record is None:
+        return JobResult(view.id, status)
+    if record.status == State.SUCCEEDED and record.note is not None:
+        raise ResultUnavailable(f"job {view.id} ({record.name}) succeeded, but {record.note}")
+    fields: dict[str, Any] = inspect.outcome_fields(view)
+    if "error" in fields:
+        return JobResult(view.id, status, error=JobFault(**fields["error"]))
+    return JobResult(view.id, status, value=plain(fields["result"]))

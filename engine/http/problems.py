@@ -1,0 +1,126 @@
+"""Every error as an RFC 9457 problem: one table from headrace's errors to HTTP statuses, one place that writes bodies.
+
+A fault inside is logged with its traceback and answered without it. No state.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from headrace.config import logger
+from headrace.jobs.errors import (
+    BrokerUnavailable,
+    DuplicateJob,
+    HeadraceError,
+    InvalidArguments,
+    JobNotFound,
+    PayloadTooLarge,
+    QueueFull,
+    ResultUnavailable,
+    UnknownHandler,
+)
+
+from .gateway import Gateway
+from .records import PROBLEM, BatchReport, Problem
+
+log = logger("headrace.http")
+
+#: headrace's error -> status; what is not here is a fault inside.
+STATUSES: Final[Mapping[type[HeadraceError], int]] = {
+    InvalidArguments: 422,
+    PayloadTooLarge: 413,
+    UnknownHandler: 404,
+    JobNotFound: 404,
+    DuplicateJob: 409,
+    ResultUnavailable: 410,
+    QueueFull: 429,
+    BrokerUnavailable: 503,
+}
+#: The embedded server, or a failover, is back within seconds.
+BROKER_RETRY_AFTER_S: Final = 2
+_INSIDE: Final = "the server met a fault of its own; its log says which. Send the request again, or report it"
+
+
+class Refused(HTTPException):
+    """A request that is refused as it is, with the reason."""
+
+    def __init__(self, status: int, detail: str, batch: BatchReport | None = None) -> None:
+        super().__init__(detail=detail, status_code=status)
+        self.batch = batch
+
+
+def problem_of_http(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Answer an error of the HTTP layer: no such route, a method it does not take, a body too large."""
+    assert isinstance(error, HTTPException)
+    if error.status_code >= 500 and not isinstance(error, Refused):
+        return problem_of_fault(request, error)
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    detail = _DETAILS.get(error.status_code, "") if not isinstance(error, Refused) else error.detail
+    if error.status_code == 405:
+        detail = f"{request.method} is not a method of {request.url.path}; it takes {headers.get('allow', 'others')}"
+    if error.status_code == 404 and not isinstance(error, Refused):
+        detail = f"there is nothing at {request.url.path}; /openapi.json lists what there is"
+    if isinstance(error, ValidationException):
+        detail = _invalid(error)
+    batch = error.batch if isinstance(error, Refused) and error.batch is not None else msgspec.UNSET
+    return respond(error.status_code, detail or error.detail, headers=headers, batch=batch)
+
+
+def problem_of_headrace(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Answer one of headrace's own errors."""
+    status = status_of(error)
+    if status is None:
+        return problem_of_fault(request, error)
+    headers = {}
+    if isinstance(error, QueueFull):
+        gateway: Gateway = request.app.state.gateway
+        headers["Retry-After"] = str(gateway.retry_after_s(error))
+    elif isinstance(error, BrokerUnavailable):
+        headers["Retry-After"] = str(BROKER_RETRY_AFTER_S)
+    return respond(status, str(error), headers=headers, name=type(error).__name__)
+
+
+def problem_of_fault(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Log a fault of the program's own and answer without its details."""
+    log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    return respond(500, _INSIDE)
+
+
+def status_of(error: Exception) -> int | None:
+    """Return the status that an error means; None for a fault inside."""
+    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), None)
+
+
+def respond(
+    status: int,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    name: str | None = None,
+    batch: BatchReport | msgspec.UnsetType = msgspec.UNSET,
+) -> Response[bytes]:
+    """Return a problem as a response."""
+    return Response(body(status, detail, name, batch), status_code=status, headers=headers, media_type=PROBLEM)
+
+
+def body(
+    status: int, detail: str, name: str | None = None, batch: BatchReport | msgspec.UnsetType = msgspec.UNSET
+) -> bytes:
+    """Return a problem's JSON."""
+    title = HTTPStatus(status).phrase
+    return msgspec.json.encode(Problem(title, status, detail, error=name or msgspec.UNSET, batch=batch))
+
+
+def _invalid(error: ValidationException) -> str:
+    """Say which parameters of the path or the query are wrong."""
+    extra = error.extra if isinstance(error.extra, list) else []
+    shown = [f"{item.get('key', '?')}: {item.get('message', '')}" for item in extra if isinstance(item, dict)]
+    return "; ".join(shown) or error.detail
+
+
+#: What Litestar's own words leave unsaid.
+_DETAILS: Final = {413: "the request's body is larger than http.body_max allows; send less at a time, or raise it"}

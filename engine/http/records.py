@@ -1,0 +1,211 @@
+"""What the API takes and gives: one record for each JSON document, from which OpenAPI's schemas are made.
+
+Records only. Names are the contract with clients: a field may be added, none renamed. Unknown fields in a request are
+refused, so that a misspelt option is never ignored.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from headrace.config import limits
+from headrace.jobs.codec import NO_OPTIONS
+from headrace.jobs.submission import UNSET, SubmitOptions, submit_options
+
+Seconds = Annotated[float, Meta(ge=0, le=limits.PERIOD_MAX_S)]
+
+
+class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A job to be submitted.
+
+    Attributes:
+        name: The handler's name.
+        args: Its positional arguments.
+        kwargs: Its arguments by name.
+        queue: Another queue than the handler's.
+        delay_s: Seconds until it is due.
+        at: When it is due (RFC 3339, with its offset).
+        timeout_s: Seconds that a try may run; 0 for no limit.
+        expires_s: Seconds from its submission after which it is not started any more.
+        attempts: Tries in all.
+    """
+
+    name: Annotated[str, Meta(min_length=1, description="The handler's name.")]
+    args: Annotated[list[Any], Meta(description="Its positional arguments.")] = []
+    kwargs: Annotated[dict[str, Any], Meta(description="Its arguments by name.")] = {}
+    queue: Annotated[str | None, Meta(description="Another queue than the handler's.")] = None
+    delay_s: Annotated[Seconds | None, Meta(description="Seconds until it is due.")] = None
+    at: Annotated[
+        Annotated[datetime, Meta(tz=True)] | None, Meta(description="When it is due: RFC 3339, with its offset.")
+    ] = None
+    timeout_s: Annotated[Seconds | None, Meta(description="Seconds that a try may run; 0 for no limit.")] = None
+    expires_s: Annotated[
+        Seconds | None, Meta(description="Seconds from its submission after which it is not started any more.")
+    ] = None
+    attempts: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Tries in all.")] = None
+
+    def options(self, now_ms: int) -> SubmitOptions:
+        """Return its options, checked; a full queue refuses it, for the client is told when to come again.
+
+        Args:
+            now_ms: Milliseconds since the epoch.
+
+        Raises:
+            InvalidArguments: they contradict each other, or the queue's name cannot be one.
+        """
+        said = submit_options(
+            queue=self.queue,
+            delay=self.delay_s,
+            at=self.at,
+            timeout=self.timeout_s,
+            retry=UNSET if self.attempts is None else self.attempts,
+            on_full="reject",
+        )
+        if self.expires_s is None:
+            return said
+        expires_at_ms = now_ms + round(self.expires_s * 1000)
+        envelope = msgspec.structs.replace(said.envelope or NO_OPTIONS, expires_at_ms=expires_at_ms)
+        return msgspec.structs.replace(said, envelope=envelope)
+
+
+class JobStatus(msgspec.Struct, frozen=True):
+    """Where a job is.
+
+    Attributes:
+        id: The job's id.
+        status: One of headrace's states.
+    """
+
+    id: str
+    status: str
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """A job of a batch that was not submitted.
+
+    Attributes:
+        index: Its place among the jobs of the request, from 0.
+        error: Why.
+    """
+
+    index: int
+    error: str
+
+
+class BatchReport(msgspec.Struct, frozen=True):
+    """What became of a batch.
+
+    Attributes:
+        accepted: How many jobs were submitted.
+        ids: Their ids, in the order of the request.
+        rejected: Those that were not.
+    """
+
+    accepted: int
+    ids: list[str]
+    rejected: list[Rejection]
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a job; times are milliseconds since the epoch, null where there is none.
+
+    Attributes:
+        id: The job's id.
+        name: Its handler.
+        queue: Its queue.
+        status: One of headrace's states.
+        attempts: Tries that were made.
+        deliveries: Starts that a crash could have cut short.
+        submitted_at_ms: When it was submitted.
+        due_at_ms: When it is due, while it is delayed or retrying.
+        started_at_ms: When the last try started, once it has ended.
+        ended_at_ms: When it ended.
+        worker: Which worker has it, while it runs.
+    """
+
+    id: str
+    name: str
+    queue: str
+    status: str
+    attempts: int
+    deliveries: int
+    submitted_at_ms: int | None
+    due_at_ms: int | None
+    started_at_ms: int | None
+    ended_at_ms: int | None
+    worker: str | None
+
+
+class JobFault(msgspec.Struct, frozen=True):
+    """Why a job did not succeed.
+
+    Attributes:
+        type: The exception's class, or the job's state.
+        message: What the exception said.
+        traceback: Where it was raised, in the handler's process.
+        reason: Why it was given up on, such as "timed_out".
+    """
+
+    type: str
+    message: str
+    traceback: str
+    reason: str | None
+
+
+class JobResult(msgspec.Struct, frozen=True):
+    """How a job ended: `value` where it succeeded, else `error`; neither while it has not ended.
+
+    Attributes:
+        id: The job's id.
+        status: One of headrace's states.
+        value: What the handler returned.
+        error: Why there is no value.
+    """
+
+    id: str
+    status: str
+    value: Any = msgspec.UNSET
+    error: JobFault | msgspec.UnsetType = msgspec.UNSET
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether jobs are taken in and consumed.
+
+    Attributes:
+        status: "ok", or "stalled" when workers are there and none of them asks for the jobs of some queue.
+        workers: How many workers have published themselves.
+        stalled_queues: The queues that have workers of which none asks for jobs.
+    """
+
+    status: str
+    workers: int
+    stalled_queues: list[str]
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What went wrong (RFC 9457).
+
+    Attributes:
+        type: "about:blank": the status says what kind it is.
+        title: The status in words.
+        status: The HTTP status.
+        detail: What happened, whose fault it is, what to do.
+        error: The name of headrace's own error, where it is one.
+        batch: What had become of the jobs before, where a batch was cut short.
+    """
+
+    title: str
+    status: int
+    detail: str
+    type: str = "about:blank"
+    error: str | msgspec.UnsetType = msgspec.UNSET
+    batch: BatchReport | msgspec.UnsetType = msgspec.UNSET
+
+
+#: Media types.
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+FORM: Final = "application/x-www-form-urlencoded"
+PROBLEM: Final = "application/problem+json"

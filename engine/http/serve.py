@@ -1,0 +1,220 @@
+"""Serves the API in this process until a signal: `headrace serve`, and the process that `headrace run --http` starts.
+
+It binds loopback addresses only, prints one line with its address on stderr once it answers there, and returns after
+SIGTERM or SIGINT when the requests under way have been answered. What it needs beyond the plain installation (Litestar,
+granian) is imported when it is called. It owns the connection, the gateway and the loop.
+"""
+
+import asyncio
+import contextlib
+import importlib.util
+import ipaddress
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.abc
+
+from headrace.config import logger
+from headrace.config.errors import ConfigError, HeadraceError
+from headrace.config.settings import Settings
+
+from ..runtime import Engine
+from .gateway import Gateway
+
+if TYPE_CHECKING:
+    from anyio.streams.memory import MemoryObjectReceiveStream
+    from granian.server.embed import Server
+
+log = logger("headrace.http")
+#: A client that has sent no complete header by then is let go.
+HEADER_TIMEOUT_MS = 10_000
+#: How long to look for the server's own answer before the address is announced; it takes some 10 ms.
+START_TIMEOUT_S = 10.0
+
+
+def serve(engine: Engine | None = None, **flags: Any) -> None:
+    """Serve the API until SIGTERM or SIGINT; blocks, in the main thread only.
+
+    Args:
+        engine: Whose settings hold, and by whose handlers arguments are checked; None goes by the other settings, and
+            by what workers publish.
+        flags: Settings by their names, stronger than all others, as `Engine.configure` takes them; the address is
+            `http={"host": ..., "port": ...}`, where port 0 takes any free one.
+
+    Raises:
+        ConfigError: the extra is not installed, the address cannot be served, or the settings are wrong.
+        BrokerUnavailable: the embedded server does not come up.
+    """
+    _require_extra()
+    engine = engine or Engine()
+    if flags:
+        engine.configure(**flags)
+    settings = engine.settings
+    _check_servable(settings)
+    bind = loopback_address(settings.http.host)
+    for plan in engine.registry:
+        plan.arguments.compile()
+    bound_port = _free_port(bind, settings.http.port)
+    broker = engine.connection.open()
+    try:
+        listen(Gateway(broker, settings, engine.registry), bind, bound_port)
+    finally:
+        engine.connection.close()
+
+
+def listen(gateway: Gateway, bind: str, port: int) -> None:
+    """Serve a gateway on an address that was checked; blocks until a signal.
+
+    Raises:
+        HeadraceError: the server ended without being told to.
+    """
+    has_uvloop = importlib.util.find_spec("uvloop") is not None
+    anyio.run(_serve, gateway, bind, port, backend="asyncio", backend_options={"use_uvloop": has_uvloop})
+
+
+def loopback_address(host: str) -> str:
+    """Return the address to bind.
+
+    Raises:
+        ConfigError: it can be reached from other machines, and nothing here would ask them who they are.
+    """
+    if host.lower() == "localhost":
+        return "127.0.0.1"
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        raise ConfigError(f"http.host {host!r} is no loopback address; write 127.0.0.1, ::1 or localhost") from None
+    if not address.is_loopback:
+        raise ConfigError(
+            f"http.host {host} can be reached from other machines, and the API does not ask who calls; bind 127.0.0.1 "
+            f"and put a proxy that checks in front of it"
+        )
+    return str(address)
+
+
+def _require_extra() -> None:
+    missing = [name for name in ("granian", "litestar") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"the API needs {' and '.join(missing)}: pip install 'headrace[server]'")
+
+
+def _check_servable(settings: Settings) -> None:
+    if (settings.url or "").startswith("memory:"):
+        raise ConfigError(
+            "url memory:// is the memory of one process, so workers would never see what this API accepts; use a "
+            "redis:// url, or none for the embedded server"
+        )
+    if settings.http.tokens:
+        raise ConfigError(
+            "http.tokens are set, and this version cannot check tokens: it would let everyone on this machine in; "
+            "remove them, or do not serve the API"
+        )
+
+
+def _free_port(bind: str, port: int) -> int:
+    """Return the port, or a free one for 0.
+
+    The server itself binds with SO_REUSEPORT and would share a port that another process of this user serves; this
+    socket does not, so that it is told.
+
+    Raises:
+        ConfigError: it is taken, or may not be bound.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a port just given up counts as taken
+        try:
+            probe.bind((bind, port))
+            probe.listen()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot serve on {bind} port {port}: {error.strerror}; choose another with --http HOST:PORT, or 0 "
+                f"for any free port"
+            ) from None
+        found: int = probe.getsockname()[1]
+        return found
+
+
+async def _serve(gateway: Gateway, bind: str, port: int) -> None:
+    """Serve until a signal; then let requests under way end, at most `drain_timeout` or until the second signal."""
+    server = _server(gateway, bind, port)
+    # Granian lives on asyncio, and a cancel scope around it would be undone by its own waits; so asyncio's means here.
+    serving = asyncio.ensure_future(server.serve())
+    async with anyio.create_task_group() as group:
+        stops = await group.start(_signals)
+        group.start_soon(_announce, bind, port)
+        if await _ended(serving, stops):
+            raise HeadraceError("the HTTP server ended by itself; its reason is in the log above")
+        gateway.end_waits()
+        server.stop()  # type: ignore[no-untyped-call]  # granian's
+        with anyio.move_on_after(gateway.settings.drain_timeout_s):
+            await _ended(serving, stops)
+        if not serving.done():
+            log.warning("requests cut short", drain_timeout_s=gateway.settings.drain_timeout_s)
+            serving.cancel()
+        group.cancel_scope.cancel()
+
+
+async def _ended(serving: "asyncio.Future[None]", stops: "MemoryObjectReceiveStream[None]") -> bool:
+    """Wait for the server's end or the next signal; return whether it was the end."""
+    async with anyio.create_task_group() as group:
+
+        async def wait() -> None:
+            await asyncio.wait({serving})
+            group.cancel_scope.cancel()
+
+        group.start_soon(wait)
+        await stops.receive()
+        group.cancel_scope.cancel()
+    return serving.done()
+
+
+async def _signals(
+    *, task_status: "anyio.abc.TaskStatus[MemoryObjectReceiveStream[None]]" = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Hand on each SIGTERM and SIGINT until cancelled."""
+    send, receive = anyio.create_memory_object_stream[None](2)
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, send, receive:
+        task_status.started(receive)
+        async for _ in signals:
+            with contextlib.suppress(anyio.WouldBlock):  # a third signal says nothing new
+                send.send_nowait(None)
+
+
+def _server(gateway: Gateway, bind: str, port: int) -> "Server":
+    from granian.constants import Interfaces
+    from granian.http import HTTP1Settings
+    from granian.log import LogLevels
+    from granian.server.embed import Server
+
+    from .app import make_app
+
+    return Server(
+        make_app(gateway),
+        address=bind,
+        port=port,
+        interface=Interfaces.ASGINL,
+        websockets=False,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
+        # Its loggers speak as all others here do: through the root, on stderr, and of errors only.
+        log_level=LogLevels.error,
+        log_dictconfig={"handlers": {}, "loggers": {"_granian": {"propagate": True}}},
+    )
+
+
+async def _announce(bind: str, port: int) -> None:
+    """Print the address once the server answers there."""
+    with anyio.fail_after(START_TIMEOUT_S):
+        while True:
+            try:
+                stream = await anyio.connect_tcp(bind, port)
+            except OSError:
+                await anyio.sleep(0.01)
+                continue
+            await stream.aclose()
+            break
+    shown = f"[{bind}]" if ":" in bind else bind
+    sys.stderr.write(f"headrace: the API is at http://{shown}:{port}\n")
+    sys.stderr.flush()
