@@ -29,6 +29,7 @@ from ..redisio.scripts import run, script
 from .port import Bound, Lease, Registration, Source, Submission
 from .redis_entries import lease_of, leases_of
 from .redis_settling import calls_for
+from .redis_standing import Hold, Standing, awake_s
 from .redis_views import RedisViews
 
 log = logger("headrace.redis")
@@ -37,23 +38,8 @@ log = logger("headrace.redis")
 _PROMOTE_COUNT: Final = limits.SUBMIT_BATCH_COUNT
 #: How often, and how long apart, `interrupt` asks the server while the reader is on its way there.
 _INTERRUPT_TRIES, _INTERRUPT_PAUSE_S = 3, 0.0005
-
-
-class _Hold(msgspec.Struct):
-    """A queue of a registration, with what tells entries in hand from those whose fetch reply was lost."""
-
-    source: Source
-    last: bytes = b"0-0"  # the last entry that a fetch brought
-    taken: set[bytes] = msgspec.field(default_factory=set)  # entries taken over and not settled yet
-
-
-class _Standing(msgspec.Struct, frozen=True):
-    """A registration; replaced as a whole by the next, so that any thread may read it."""
-
-    member: str
-    lease_ms: int
-    queues: dict[str, _Hold]
-    left: bool = False
+#: How long a `fetch` that may not fetch takes, until the worker is registered anew.
+_REVOKED_PAUSE_S: Final = 0.05
 
 
 class RedisBroker(RedisViews):
@@ -77,9 +63,8 @@ class RedisBroker(RedisViews):
         self._writer = Wire(self._address, "writer")
         self._lease = Wire(self._address, "lease")
         self._epoch = 0
-        self._standing: _Standing | None = None
+        self._standing: Standing | None = None
         self._claiming = threading.Lock()
-        self._sweep = 0
         self._find_lost_at_s = 0.0
         self._waiting = False
         self._interrupted = False
@@ -116,22 +101,31 @@ class RedisBroker(RedisViews):
         before = self._standing.member if self._standing else ""
         self._epoch += 1
         member = f"{registration.worker}:{self._epoch}"
-        queues = {queue: _Hold(Source(queue, member)) for queue in registration.queues}
-        standing = _Standing(member, round(registration.lease_s * 1000), queues)
+        queues = {queue: Hold(Source(queue, member)) for queue in registration.queues}
+        standing = Standing(member, round(registration.lease_s * 1000), queues)
+        asked_s = awake_s()
         self._enter(self._writer, standing, before)
+        standing.renewed(asked_s)
         self._find_lost_at_s = time.monotonic() + registration.lease_s / 3
         self._standing = standing
 
     def renew(self) -> bool:
         """Keep the registration; False when it was revoked meanwhile."""
         standing = self._stand("renew")
-        renew = script("renew")
+        if standing.term.lapsed:
+            return False
+        renew, asked_s = script("renew"), awake_s()
         replies = run(
             self._lease,
             [renew.call((self._keys.of(q).workers,), standing.member, standing.lease_ms) for q in standing.queues],
         )
         raise_first(replies, self._address)
-        return all(replies)
+        if all(replies):
+            standing.renewed(asked_s)
+        else:
+            standing.term.lapsed = True
+        # One that was replaced meanwhile is nobody's loss.
+        return not standing.term.lapsed or standing is not self._standing
 
     def unregister(self) -> None:
         """Leave; jobs that are still held are orphaned, for others to recover."""
@@ -149,12 +143,15 @@ class RedisBroker(RedisViews):
         standing = self._stand("fetch")
         if standing.left:
             return []
+        if not self._stands(standing):
+            time.sleep(min(wait_s, _REVOKED_PAUSE_S))
+            return []
         self._interrupted = False
         self._waiting = wait_s > 0
         try:
             if time.monotonic() >= self._find_lost_at_s and (leases := self._find_lost(standing, rooms)):
-                return leases
-            return self._fetch(standing, rooms, wait_s)
+                return self._unless_lapsed(standing, leases)
+            return self._unless_lapsed(standing, self._fetch(standing, rooms, wait_s))
         except BrokerUnavailable:
             self._find_lost_at_s = 0.0  # the reply may have been lost with jobs in it
             raise
@@ -178,23 +175,25 @@ class RedisBroker(RedisViews):
     def recover(self, rooms: Mapping[str, int]) -> list[Lease]:
         """Take over what dead workers left and what was given back; see Broker."""
         standing = self._stand("recover")
-        if standing.left:
+        if standing.left or not self._stands(standing):
             return []
         with self._claiming:
-            # Sent again with the same token after a lost reply, a sweep answers the same.
-            token = f"{standing.member}-{self._sweep}".encode()
             sweep, commands = script("recover"), []
             for queue, room in rooms.items():
-                keys = self._keys.of(queue)
+                keys, hold = self._keys.of(queue), standing.queues[queue]
+                # Sent again with the same token after a lost reply, a sweep answers the same; each queue for itself,
+                # since the next one may leave a queue out for which there is no room any more.
+                token = f"{standing.member}-{hold.sweep}".encode()
                 four = (keys.workers, keys.jobs, keys.meta, keys.token + token)
                 most = min(room, limits.FETCH_BATCH_MAX_COUNT)
-                taken = standing.queues[queue].taken.copy()
+                taken = hold.taken.copy()
                 commands.append(
                     sweep.call(four, standing.member, GROUP, RETURNED, most, standing.lease_ms, TOKEN_TTL_S, *taken)
                 )
             leases = self._take(standing, rooms, run(self._any, commands))
-            self._sweep += 1
-        return leases
+            for queue in rooms:
+                standing.queues[queue].sweep += 1
+        return self._unless_lapsed(standing, leases)
 
     def settle(self, dispositions: Sequence[Disposition]) -> int:
         """Carry out what was decided; return how many were refused as no longer ours."""
@@ -227,12 +226,28 @@ class RedisBroker(RedisViews):
         for wire in (self._reader, self._writer, self._lease, self._any):
             wire.close()
 
-    def _stand(self, verb: str) -> _Standing:
+    def _stand(self, verb: str) -> Standing:
         if self._standing is None:
             raise RuntimeError(f"{verb} was called before register; register this worker first")
         return self._standing
 
-    def _find_lost(self, standing: _Standing, rooms: Mapping[str, int]) -> list[Lease]:
+    def _stands(self, standing: Standing) -> bool:
+        """Return whether a registration stands; where that is in doubt by the worker's own clock, the server says."""
+        if standing is self._standing and not standing.is_current and not standing.term.lapsed:
+            self.renew()
+        return standing is self._standing and not standing.term.lapsed
+
+    def _unless_lapsed(self, standing: Standing, leases: list[Lease]) -> list[Lease]:
+        """Return leases, unless they came so late that others may have taken the jobs: after a suspended process, say.
+
+        Then the registration has lapsed for good, and what it holds goes to whoever sweeps first.
+        """
+        if leases and (standing is not self._standing or not standing.is_current):
+            standing.term.lapsed = True
+            return []
+        return leases
+
+    def _find_lost(self, standing: Standing, rooms: Mapping[str, int]) -> list[Lease]:
         """Return jobs that were delivered to this worker by a fetch whose reply did not come; asked now and then."""
         with self._claiming:
             look, commands = script("find_lost"), []
@@ -245,7 +260,7 @@ class RedisBroker(RedisViews):
             self._find_lost_at_s = time.monotonic() + standing.lease_ms / 3000
         return leases
 
-    def _take(self, standing: _Standing, queues: Iterable[str], replies: Sequence[Any]) -> list[Lease]:
+    def _take(self, standing: Standing, queues: Iterable[str], replies: Sequence[Any]) -> list[Lease]:
         """Note entries that came otherwise than by a fetch, and return their leases."""
         raise_first(replies, self._address)
         leases: list[Lease] = []
@@ -257,7 +272,7 @@ class RedisBroker(RedisViews):
             leases += [lease_of(hold.source, entry, fields, starts) for entry, starts, fields in each]
         return leases
 
-    def _enter(self, wire: Wire, standing: _Standing, before: str) -> None:
+    def _enter(self, wire: Wire, standing: Standing, before: str) -> None:
         """Enter a registration in all its queues, and make their groups."""
         enter = script("register")
         commands: list[Command] = [(b"SADD", self._keys.queues, *standing.queues)] if standing.queues else []
@@ -266,9 +281,12 @@ class RedisBroker(RedisViews):
             commands.append(
                 enter.call((keys.workers, keys.jobs, keys.meta), standing.member, standing.lease_ms, GROUP, before)
             )
-        raise_first(run(wire, commands), self._address)
+        # At maxmemory the server adds no name to the list of queues; a worker must start all the same, since only
+        # workers free the memory, and a queue that has jobs is in the list.
+        replies = run(wire, commands)
+        raise_first(replies[1:] if replies and isinstance(replies[0], OutOfMemoryError) else replies, self._address)
 
-    def _fetch(self, standing: _Standing, rooms: Mapping[str, int], wait_s: float) -> list[Lease]:
+    def _fetch(self, standing: Standing, rooms: Mapping[str, int], wait_s: float) -> list[Lease]:
         if len(rooms) > 1 or wait_s <= 0:
             for queue, room in rooms.items():
                 if leases := self._read(standing, (queue,), min(room, limits.FETCH_BATCH_MAX_COUNT), 0):
@@ -282,7 +300,7 @@ class RedisBroker(RedisViews):
             wait_s = ends_s - time.monotonic()
         return leases
 
-    def _read(self, standing: _Standing, queues: tuple[str, ...], room: int, block_s: float) -> list[Lease]:
+    def _read(self, standing: Standing, queues: tuple[str, ...], room: int, block_s: float) -> list[Lease]:
         """Read new entries of some queues with one command."""
         jobs = [self._keys.of(queue).jobs for queue in queues]
         block = (b"BLOCK", max(1, round(block_s * 1000))) if block_s > 0 else ()
@@ -290,10 +308,10 @@ class RedisBroker(RedisViews):
             b"XREADGROUP", b"GROUP", GROUP, standing.member, b"COUNT", room, *block,
             b"STREAMS", *jobs, *[b">"] * len(jobs),
         )  # fmt: skip
-        reply = self._reader.exchange([command])[0]
+        reply = self._reader.exchange([command], block_s)[0]
         if isinstance(reply, ResponseError):
             self._mend(reply, standing)
-            reply = self._reader.exchange([command])[0]
+            reply = self._reader.exchange([command], block_s)[0]
             raise_first([reply], self._address)
         leases: list[Lease] = []
         for stream, entries in reply or ():
@@ -302,7 +320,7 @@ class RedisBroker(RedisViews):
             leases += leases_of(hold.source, entries)
         return leases
 
-    def _mend(self, error: ResponseError, standing: _Standing) -> None:
+    def _mend(self, error: ResponseError, standing: Standing) -> None:
         """Make lost groups anew; raise any other error. The server was emptied, or failed over to an empty one."""
         if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
             raise unavailable(error, self._address) from error

@@ -31,6 +31,12 @@ _ADVICE: Final[tuple[tuple[type[RedisError], str, str], ...]] = (
     (ReadOnlyError, "is a read-only replica", "give the address of the primary"),
     (OutOfMemoryError, "is at its maxmemory", "let workers catch up, delete keys, or raise its maxmemory"),
 )
+#: Replies for which the client has no class of its own, by their first word.
+_ADVICE_BY_CODE: Final = (
+    ("BUSY ", "is held up by a script", "wait until it ends, or SCRIPT KILL it"),
+    ("MISCONF", "refuses to write, since it cannot save to its disk", "free its disk; its log says more"),
+    ("WRONGTYPE", "has one of our keys with another type", "another program uses the same names: set `namespace`"),
+)
 
 
 def unavailable(error: RedisError, address: Address) -> BrokerUnavailable:
@@ -56,10 +62,9 @@ def _explain(error: RedisError, address: Address) -> tuple[str, str]:
         if "while reading" in text or "closed by server" in text or "while writing" in text:
             return "closed the connection", "see whether it stopped or was restarted; try again"
         return "cannot be reached", "start it, or mend the address"
-    if text.startswith("MISCONF"):
-        return "refuses to write, since it cannot save to its disk", "free its disk; its log says more"
-    if text.startswith("WRONGTYPE"):
-        return "has one of our keys with another type", "another program uses the same names: set `namespace`"
+    for code, what, remedy in _ADVICE_BY_CODE:
+        if text.startswith(code):
+            return what, remedy
     if "unknown command" in text or "unknown subcommand" in text:
         return "lacks a command that is needed", "use Redis 6.2 or newer, or Valkey, with that command not renamed"
     return "refused a command", "its log may say more"

@@ -1,7 +1,7 @@
 """The Lua scripts, one file each in lua/, and how they are called: by their hashes, any number of them in one exchange.
 
 A server that does not know a script (a new one, a failover, SCRIPT FLUSH) is taught it, and only the calls that failed
-for that are sent again. No state beyond the texts, which are read once.
+for that are sent again, with their texts, so that nothing can come between. No state beyond the texts, read once.
 """
 
 import hashlib
@@ -69,9 +69,9 @@ def run(wire: Exchange, commands: Sequence[Command]) -> list[Any]:
     replies = wire.exchange(commands)
     missed = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if missed:
-        texts = {sha1: _BY_SHA1[sha1].text for i in missed if isinstance(sha1 := commands[i][1], bytes)}
-        loads: list[Command] = [(b"SCRIPT", b"LOAD", text) for text in texts.values()]
-        again = wire.exchange(loads + [commands[i] for i in missed])
+        texts = {i: _BY_SHA1[sha1].text for i in missed if isinstance(sha1 := commands[i][1], bytes)}
+        loads: list[Command] = [(b"SCRIPT", b"LOAD", text) for text in dict.fromkeys(texts.values())]
+        again = wire.exchange([*loads, *[(b"EVAL", text, *commands[i][2:]) for i, text in texts.items()]])
         for i, reply in zip(missed, again[len(loads) :], strict=True):
             replies[i] = reply
     return replies

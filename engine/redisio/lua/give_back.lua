@@ -14,7 +14,8 @@ if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return -1 end
 -- XCLAIM takes from anybody: an entry that went back before may be with another worker by now.
 local own = {}
 for i = 5, #ARGV do
-  local pending = redis.call('XPENDING', KEYS[2], ARGV[2], ARGV[i], ARGV[i], 1, ARGV[1])
+  local pending = redis.pcall('XPENDING', KEYS[2], ARGV[2], ARGV[i], ARGV[i], 1, ARGV[1])
+  if pending.err then return 0 end -- the server was emptied: there is no group, and nothing to hand back
   if #pending > 0 then own[#own + 1] = ARGV[i] end
 end
 if #own == 0 then return 0 end

@@ -26,7 +26,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local acknowledged, died = 0, false
 for i = 4, #ARGV, 6 do
   local entry, id, kind, number, bytes = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
-  if #redis.call('XPENDING', KEYS[2], ARGV[2], entry, entry, 1) > 0 then -- else it was settled before
+  local pending = redis.pcall('XPENDING', KEYS[2], ARGV[2], entry, entry, 1)
+  if not pending.err and #pending > 0 then -- else it was settled before, or the server was emptied: there is no group
     if kind == 'retry' then
       redis.call('HSET', KEYS[5], id, bytes)
       redis.call('HSET', KEYS[3], id, 'later')
