@@ -36,6 +36,25 @@ async def absorb_cancellation() -> None:
         current.uncancel()
 
 
+def close_left_scopes(own: anyio.CancelScope) -> int:
+    """Close the scopes that were left open inside the caller's own, innermost first; return how many.
+
+    On asyncio only: anyio would not let go of the caller's own scope, nor of the group around it. They are found only
+    where anyio keeps them; should that place move, nothing is closed and anyio's error ends the pool as it would have.
+    trio closes them itself, and then raises.
+    """
+    count = 0
+    if on_asyncio():
+        from anyio._backends import _asyncio
+
+        states = getattr(_asyncio, "_task_states", {})
+        state = states.get(asyncio.current_task())
+        while state is not None and state.cancel_scope is not None and state.cancel_scope is not own:
+            state.cancel_scope.__exit__(None, None, None)
+            count += 1
+    return count
+
+
 def keep_ctrl_c_out(function: Callable[..., Any]) -> None:
     """Have trio never raise a Ctrl-C inside a function and what it calls, but where the program's main function waits.
 

@@ -19,6 +19,7 @@ import anyio.abc
 import anyio.lowlevel
 import msgspec
 
+from headrace.config.logs import logger
 from headrace.jobs.outcome import Outcome, Status
 
 from . import native
@@ -26,6 +27,8 @@ from .outbox import Outbox
 from .slot import Slot, failed, stopped
 from .watchdog import WATCH_S, Watchdog
 from .work import Work
+
+log = logger("headrace.pool")
 
 #: A slot whose handlers never suspend lets others run this often.
 TURN_S = 0.005
@@ -210,11 +213,19 @@ class Pool:
         clean = copy_context()
         slot.token = anyio.get_current_task().id
         slot.coroutine = native.own_coroutine()
+        is_ours = is_broken = False
         try:
             while not slot.retired:
                 with anyio.CancelScope() as scope:
                     slot.scope = scope
-                    await self._turns(slot, clean, native.cancel_counter())
+                    try:
+                        await self._turns(slot, clean, native.cancel_counter())
+                    except RuntimeError:
+                        is_ours = True
+                        raise
+                    finally:
+                        if native.close_left_scopes(scope):
+                            log.error("a handler left a cancel scope open", runner=self.name)
                 if _is_cancelled():
                     break
                 slot.retired = slot.retired or _differs(clean)
@@ -222,11 +233,16 @@ class Pool:
             if _is_cancelled():
                 raise
             # A handler told asyncio to cancel this coroutine, and had returned when that came: the slot goes, alone.
+        except RuntimeError as error:
+            if is_ours:
+                raise
+            is_broken = True  # the scopes cannot be left in order, and what they say of this coroutine is worth nothing
+            log.error("a handler left a cancel scope open", runner=self.name, error=str(error).partition("\n")[0])
         finally:
             slot.scope = slot.coroutine = None
             del self._slots[slot.number]
             self._rest_if_quiet()
-            if not _is_cancelled():
+            if is_broken or not _is_cancelled():
                 await native.absorb_cancellation()
                 if not slot.surplus:
                     self._spawn()

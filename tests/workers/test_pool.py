@@ -278,3 +278,36 @@ async def test_each_reason_gives_its_status() -> None:
             await on.pool.wait_quiet()
             assert status is on.outbox.items[-1].status
         assert on.is_whole(1)
+
+
+async def leave_scope_open() -> str:
+    anyio.CancelScope().__enter__()
+    return "left"
+
+
+async def leave_cancelled_scope_open() -> str:
+    anyio.CancelScope().__enter__().cancel()
+    return "left"
+
+
+async def leave_scope_and_hang() -> None:
+    anyio.CancelScope().__enter__()
+    await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("handler", [leave_scope_open, leave_cancelled_scope_open, leave_scope_and_hang])
+async def test_a_scope_left_open_costs_only_a_slot(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A handler that leaves a cancel scope open, a defect of its own, costs the pool no slot for long."""
+    async with stage(2) as on:
+        for _ in range(3):
+            piece = Piece(handler, timeout_s=0.01)
+            (outcome,) = await on.play([piece])
+            assert (Status.TIMED_OUT if handler is leave_scope_and_hang else Status.SUCCEEDED) is outcome.status
+            on.pool.resize(1)
+            on.pool.resize(2)
+            for _ in range(3):
+                await on.play([Piece(anyio.sleep_forever, timeout_s=0.01), Piece(anyio.sleep_forever, timeout_s=0.01)])
+        while not on.is_whole(2):
+            await anyio.sleep(0.001)
+        assert ["done"] * 9 == [outcome.value for outcome in await on.play([Piece(short) for _ in range(9)])]
+    assert "left a cancel scope open" in caplog.text

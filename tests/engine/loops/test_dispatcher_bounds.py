@@ -121,7 +121,7 @@ async def test_a_full_thread_pool_holds_up_no_coroutines() -> None:
             await until(lambda: len(dispatcher._lines["thread"].waiting) == 6)
             for _ in range(200):
                 assert "done" == await (await dispatcher.submit(quick)).result()
-            assert ([0], 6) == (gate.started, len(dispatcher._lines["thread"].waiting))
+            assert (1, 6) == (len(gate.started), len(dispatcher._lines["thread"].waiting))
             gate.thread_opened.set()
     assert list(range(8)) == sorted(gate.started)
 
