@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from headrace.jobs.outcome import Outcome
 from headrace.workers.outbox import Outbox
@@ -56,6 +57,15 @@ class Stage:
         statistics = self.pool.statistics()
         shown = (statistics.slots, statistics.busy, statistics.ready, statistics.stuck)
         return shown == (slots, 0, 0, ()) and len(self.pool._slots) == slots
+
+
+async def settle() -> None:
+    """Let everything that can go on now go on.
+
+    anyio's wait_all_tasks_blocked waits in steps of 100 ms, and may find the watchdog awake at each of them.
+    """
+    for _ in range(30):
+        await anyio.lowlevel.checkpoint()
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ import pytest
 
 from headrace.jobs.outcome import Outcome, Status
 from headrace.workers.outbox import Outbox
+from pool_scene import settle
 
 pytestmark = pytest.mark.anyio
 
@@ -35,10 +36,10 @@ async def rings(waiting: object, *ringing: object) -> list[bool]:
     with anyio.fail_after(20):
         async with anyio.create_task_group() as group:
             group.start_soon(wait)
-            await anyio.wait_all_tasks_blocked()
+            await settle()
             for ring in ringing:
                 ring()  # type: ignore[operator]
-                await anyio.wait_all_tasks_blocked()
+                await settle()
                 seen.append(over)
             group.cancel_scope.cancel()
     return seen

@@ -17,7 +17,7 @@ from headrace.workers import native, watchdog
 from headrace.workers.context import Context, JobInfo
 from headrace.workers.pool import Pool
 from headrace.workers.runners.thread import ThreadRunner
-from pool_scene import Piece, Stage, quick, short, stage
+from pool_scene import Piece, Stage, quick, settle, short, stage
 from runner_handlers import plan_of, until
 
 pytestmark = pytest.mark.anyio
@@ -240,7 +240,7 @@ async def test_resize_while_parked(before: int, after: int) -> None:
         gauge = Gauge()
         on.pool.offer([Piece(gauge.hold) for _ in range(10)])
         await until(lambda: on.pool.busy == after)
-        await anyio.wait_all_tasks_blocked()
+        await settle()
         assert (after, after, 10 - after) == (gauge.most, on.pool.busy, len(on.pool.ready))
         gauge.gate.set()
         await on.pool.wait_quiet()
@@ -255,7 +255,7 @@ async def test_resize_below_what_runs_and_back() -> None:
         await until(lambda: on.pool.busy == 6)
         on.pool.resize(2)
         on.pool.offer([Piece(short) for _ in range(4)])
-        await anyio.wait_all_tasks_blocked()
+        await settle()
         assert (6, 4, -8) == (on.pool.busy, len(on.pool.ready), on.pool.room(0))
         on.pool.resize(4)
         assert 6 == len(on.pool._slots)
@@ -282,10 +282,10 @@ async def test_the_last_slot_to_end_may_be_surplus() -> None:
         early, late = (first, last) if surplus[1] else (last, first)
         early.gate.set()
         await until(lambda: on.pool.busy == 1)
-        await anyio.wait_all_tasks_blocked()
+        await settle()
         async with anyio.create_task_group() as group:
             group.start_soon(on.pool.wait_quiet)
-            await anyio.wait_all_tasks_blocked()
+            await settle()
             late.gate.set()
         assert on.is_whole(1)
 

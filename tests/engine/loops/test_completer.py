@@ -12,6 +12,7 @@ from headrace.engine.loops.completer import RULE, Completer
 from headrace.jobs.outcome import Outcome, Status
 from headrace.workers.outbox import Outbox
 from noting_sink import NotingSink
+from pool_scene import settle
 
 pytestmark = pytest.mark.anyio
 
@@ -73,9 +74,9 @@ async def test_what_comes_meanwhile_is_the_next_batch() -> None:
     outbox, completer = completer_of(sink, idle=True)
     async with running(completer):
         put(outbox, [0])
-        await anyio.wait_all_tasks_blocked()
+        await settle()
         put(outbox, range(1, 50))
-        await anyio.wait_all_tasks_blocked()
+        await settle()
         assert 50 == completer.pending
         sink.gate.set()
         await completer.wait_empty()
@@ -88,7 +89,7 @@ async def test_a_small_outbox_is_written_when_full() -> None:
     outbox, completer = completer_of(sink, bound=1)
     async with running(completer):
         put(outbox, [1])
-        await anyio.wait_all_tasks_blocked()
+        await settle()
         assert [[1]] == sink.batches
 
 
@@ -101,7 +102,7 @@ async def test_cancelled_it_finishes_its_batch() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(completer.run)
             put(outbox, [1, 2])
-            await anyio.wait_all_tasks_blocked()
+            await settle()
             put(outbox, [3])
             group.cancel_scope.cancel()
             first.gate.set()
@@ -121,7 +122,7 @@ async def test_a_failing_sink_costs_the_others_nothing() -> None:
             put(outbox, [1])
             await completer.wait_empty()
             put(outbox, [2])
-            await anyio.wait_all_tasks_blocked()
+            await settle()
     assert ["bad is full"] == [str(error) for error in caught.value.exceptions]
     put(outbox, [3])
     await completer.finish()
@@ -150,7 +151,7 @@ async def test_hurry_bounds_the_write_under_way() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(completer.run)
             put(outbox, [1])
-            await anyio.wait_all_tasks_blocked()
+            await settle()
             group.cancel_scope.cancel()
             completer.hurry(0.05)
     assert [TimeoutError] == [type(error) for error in caught.value.exceptions]

@@ -13,6 +13,7 @@ from headrace.engine.loops.dispatcher import Dispatcher
 from headrace.jobs.errors import ConfigError, JobFailed, JobTimedOut, QueueFull
 from headrace.workers.context import Context
 from noting_sink import NotingSink
+from pool_scene import settle
 from runner_handlers import until
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +58,7 @@ async def test_submit_waits_and_submit_nowait_refuses() -> None:
                 late.append(await dispatcher.submit(gate.hold, 5))
 
             group.start_soon(submit)
-            await anyio.wait_all_tasks_blocked()
+            await settle()
             assert [] == late
             assert 1 == dispatcher.statistics().backpressure.refused
             gate.opened.set()
@@ -80,7 +81,7 @@ async def test_first_come_first_served() -> None:
             await dispatcher.submit(gate.hold, 0)
             for number in range(1, 20):
                 group.start_soon(submit, number)
-                await anyio.wait_all_tasks_blocked()
+                await settle()
             gate.opened.set()
     assert list(range(20)) == gate.started
 
@@ -99,9 +100,9 @@ async def test_who_gives_up_passes_the_place_on() -> None:
 
             for number in range(1, 5):
                 group.start_soon(submit, number)
-                await anyio.wait_all_tasks_blocked()
+                await settle()
             scopes[1].cancel()
-            await anyio.wait_all_tasks_blocked()
+            await settle()
             line = dispatcher._lines["async"]
             assert 3 == len(line.waiting)
             gate.opened.set()
@@ -139,7 +140,7 @@ async def test_room_is_found_though_the_backlog_stays_long() -> None:
                 late.append(await dispatcher.submit(quick))
 
             group.start_soon(submit)
-            await anyio.wait_all_tasks_blocked()
+            await settle()
             assert [] == late
             gates[0].opened.set()
             await until(lambda: len(late) == 1)
@@ -292,7 +293,7 @@ async def test_a_ticket_tells_everyone() -> None:
             async with anyio.create_task_group() as group:
                 for _ in range(3):
                     group.start_soon(wait)
-                await anyio.wait_all_tasks_blocked()
+                await settle()
                 gate.opened.set()
             await wait()
     assert ([7] * 4, 4) == (values, len({id(error) for error in errors}))
@@ -311,7 +312,7 @@ async def test_resize() -> None:
                 dispatcher.resize(slots)
                 tickets = [await dispatcher.submit(gate.hold) for _ in range(8)]
                 await until(lambda gate=gate, slots=slots: len(gate.started) == slots)
-                await anyio.wait_all_tasks_blocked()
+                await settle()
                 assert slots == len(gate.started) == dispatcher.statistics().concurrency.runners["async"].busy
                 gate.opened.set()
                 for ticket in tickets:
