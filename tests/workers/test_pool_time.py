@@ -53,7 +53,8 @@ async def test_ten_thousand_timeouts() -> None:
         assert {Status.SUCCEEDED: 1000} == Counter(
             outcome.status for outcome in await on.play([Piece(short) for _ in range(1000)])
         )
-        assert (coroutines, threads) == (living_count(), threading.active_count())
+        assert coroutines == living_count()
+        assert threads >= threading.active_count()  # those of other tests may have ended meanwhile
         assert on.is_whole(1000)
 
 
