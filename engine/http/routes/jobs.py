@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.exceptions import HTTPException
-from litestar.params import Parameter
+from litestar.params import FromPath, QueryParameter
 
 from headrace.jobs.errors import InvalidArguments
 
@@ -76,7 +76,7 @@ async def submit_batch(request: Request[Any, Any, Any]) -> Response[BatchReport]
     summary="Look at a job",
     responses=problems(404, 410),
 )
-async def show(request: Request[Any, Any, Any], job_id: str) -> Response[JobRecord]:
+async def show(request: Request[Any, Any, Any], job_id: FromPath[str]) -> Response[JobRecord]:
     """Return where a job is, its attempts and its times."""
     return written(await gateway_of(request).job(job_id), 200)
 
@@ -89,9 +89,9 @@ async def show(request: Request[Any, Any, Any], job_id: str) -> Response[JobReco
 )
 async def result(
     request: Request[Any, Any, Any],
-    job_id: str,
+    job_id: FromPath[str],
     wait_s: Annotated[
-        float, Parameter(ge=0, le=WAIT_MAX_S, description="Seconds to wait for its end.", required=False)
+        float, QueryParameter(ge=0, le=WAIT_MAX_S, description="Seconds to wait for its end.", required=False)
     ] = 0.0,
 ) -> Response[JobResult]:
     """Return what the handler returned, or why it did not; 202 while the job has not ended."""

@@ -1,0 +1,142 @@
+"""The API as a process: bound to loopback, announced, asked over real connections, and ended by a signal."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from headrace import ConfigError
+from headrace.engine.http.serve import loopback_address, serve
+from servers import start_valkey
+
+DEADLINE_S = 30
+PROGRAM = """
+import sys
+from headrace import HeadraceError
+from headrace.engine.http.serve import serve
+try:
+    serve(url=sys.argv[1], drain_timeout=1, http={"port": int(sys.argv[2])})
+except HeadraceError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+def start(url: str, port: int, folder: Path) -> subprocess.Popen[str]:
+    """Start a process that serves; the caller ends it."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, url, str(port)],
+        cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """A serving process, its address, and its broker's."""
+    with start_valkey(tmp_path) as server:
+        process = start(server.url, 0, tmp_path)
+        assert process.stderr is not None
+        try:
+            line = process.stderr.readline()
+            assert line.startswith("headrace: the API is at http://127.0.0.1:")
+            yield process, line.split()[-1], server.url
+        finally:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+
+
+def test_it_serves_until_a_signal(served: tuple[subprocess.Popen[str], str, str], tmp_path: Path) -> None:
+    """It answers, keeps its port from a second (exit code 2), and exits 0 at SIGTERM after answering who waits."""
+    process, url, broker = served
+    taken = start(broker, int(url.rpartition(":")[2]), tmp_path)
+    _, said = taken.communicate(timeout=DEADLINE_S)
+    assert (2, True) == (taken.returncode, "in use" in said)
+    answers: list[int] = []
+    with httpx.Client(base_url=url, timeout=DEADLINE_S) as client:
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        response = client.post("/v1/jobs", content=b'{"name":"add","args":[1,2]}', headers=form)
+        assert 202 == response.status_code
+        job_id = response.json()["id"]
+        assert "add" == client.get(f"/v1/jobs/{job_id}").json()["name"]
+        assert "ok" == client.get("/healthz").json()["status"]
+        lines = (b'{"name":"add"}\n' * 100 for _ in range(20))
+        batch = client.post("/v1/jobs/batch", content=lines, headers={"content-type": "application/x-ndjson"})
+        assert 2000 == batch.json()["accepted"]
+        assert 2001 == client.get("/v1/stats").json()["queues"]["default"]["queued"]
+        path = f"{url}/v1/jobs/{job_id}/result?wait_s=50"
+        waiter = threading.Thread(target=lambda: answers.append(httpx.get(path, timeout=DEADLINE_S).status_code))
+        waiter.start()
+        ends_s = time.monotonic() + DEADLINE_S
+        while not _asked(broker):
+            assert time.monotonic() < ends_s
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert 0 == process.wait(DEADLINE_S)
+        waiter.join(DEADLINE_S)
+    assert [202] == answers
+
+
+def test_a_request_that_never_ends_is_cut_short(served: tuple[subprocess.Popen[str], str, str]) -> None:
+    """A client that drips its body holds a stop up for drain_timeout, and the exit code is 0 all the same."""
+    process, url, _ = served
+    port = int(url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as dripping:
+        dripping.sendall(
+            b"POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n"
+            b"content-type: application/json\r\ncontent-length: 100\r\n\r\n"
+        )
+        assert dripping.recv(100).startswith(b"HTTP/1.1 100 ")  # the route has begun to read
+        process.send_signal(signal.SIGINT)
+        assert 0 == process.wait(DEADLINE_S)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
+def test_it_binds_loopback_only(host: str) -> None:
+    """An address that other machines reach is a configuration error: there is nothing yet to ask callers for."""
+    with pytest.raises(ConfigError, match=r"http\.host"):
+        loopback_address(host)
+
+
+def test_names_of_loopback_are_addresses() -> None:
+    """The usual names of this machine are taken."""
+    assert ["127.0.0.1", "127.0.0.9", "::1", "::1"] == [
+        loopback_address(host) for host in ("localhost", "127.0.0.9", "::1", "[::1]")
+    ]
+
+
+def test_what_cannot_be_served_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker inside this process, tokens that would not be checked, and a missing extra are configuration errors."""
+    with pytest.raises(ConfigError, match="memory://"):
+        serve(url="memory://")
+    token = {"name": "ci", "sha256": "0" * 64, "scopes": ["submit"]}
+    with pytest.raises(ConfigError, match="tokens"):
+        serve(url="redis://127.0.0.1:1/0", http={"tokens": [token]})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"headrace\[server\]"):
+        serve(url="redis://127.0.0.1:1/0")
+
+
+def test_importing_it_loads_no_server() -> None:
+    """Without the extra the package can be imported: nothing of Litestar or granian is loaded before `serve` runs."""
+    program = (
+        "import sys, headrace.engine.http, headrace.engine.http.serve; "
+        "sys.exit(bool({'litestar', 'granian'} & set(sys.modules)))"
+    )
+    assert 0 == subprocess.run([sys.executable, "-c", program], check=False, timeout=DEADLINE_S).returncode
+
+
+def _asked(broker: str) -> bool:
+    """Return whether somebody is asking the broker for a result, again and again."""
+    import redis
+
+    with redis.Redis.from_url(broker) as client:
+        seen = client.info("commandstats")
+        return seen.get("cmdstat_get", {}).get("calls", 0) + seen.get("cmdstat_mget", {}).get("calls", 0) > 3
