@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, over
 import msgspec
 
 from headrace.jobs.errors import ConfigError
-from headrace.jobs.handler import HandlerPlan, RunnerChoice, Span, options_from
+from headrace.jobs.handler import HandlerPlan, OnCrash, RunnerChoice, Span, options_from
 from headrace.jobs.retry import DEFAULT as DEFAULT_RETRY
 from headrace.jobs.retry import Retry
 from headrace.jobs.submission import DEFAULT, UNSET, OnFull, SubmitOptions, submit_options
@@ -272,6 +272,8 @@ class Handlers:
         retry: Retry | int | None = DEFAULT_RETRY,
         result_ttl: Span | None = None,
         runner: RunnerChoice = "auto",
+        max_deliveries: int | None = None,
+        on_crash: OnCrash = "rerun",
     ) -> _Decorator: ...
     def job(
         self,
@@ -285,6 +287,8 @@ class Handlers:
         retry: Retry | int | None = DEFAULT_RETRY,
         result_ttl: Span | None = None,
         runner: RunnerChoice = "auto",
+        max_deliveries: int | None = None,
+        on_crash: OnCrash = "rerun",
     ) -> Any:
         """Register a function as a handler; bare, or with options.
 
@@ -297,6 +301,8 @@ class Handlers:
             retry: A Retry, or a number of tries in all, or None for one.
             result_ttl: How long results are kept; 0 keeps none.
             runner: "auto", or for plain functions "thread" or "process".
+            max_deliveries: Starts without an outcome, as when its process dies, after which a job is given up.
+            on_crash: "rerun", or "dead" for work that must never start twice, such as mail and payments.
 
         Raises:
             ConfigError: an option is out of its bounds, or another handler has the name.
@@ -312,6 +318,8 @@ class Handlers:
                 retry=retry,
                 result_ttl=result_ttl,
                 runner=runner,
+                max_deliveries=max_deliveries,
+                on_crash=on_crash,
             )
             plan = HandlerPlan(function, options)
             self._add(plan)

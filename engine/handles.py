@@ -1,4 +1,7 @@
-"""JobHandle: a producer's hold on a submitted job. Knows an id and whom to ask; holds no state of the job itself."""
+"""Handles: a producer's hold on a submitted job, for loops and for threads.
+
+A handle knows an id and whom to ask; it holds no state of the job itself, so it may be made anew from the id.
+"""
 
 from collections.abc import Callable
 from datetime import timedelta

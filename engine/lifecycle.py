@@ -1,4 +1,7 @@
-"""Signals: SIGTERM and SIGINT ask for an end in order, a second one for an end at once."""
+"""Signals and empty queues: what asks a worker to end.
+
+SIGTERM and SIGINT ask for an end in order, a second one for an end at once; a burst ends when its queues are empty.
+"""
 
 import signal
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,7 @@
-"""The installed version, read once from the package's own metadata; "0" in a tree that was never installed."""
+"""The installed version, read once from the package's own metadata.
+
+It is "0" in a tree that was never installed.
+"""
 
 from importlib.metadata import PackageNotFoundError, version
 

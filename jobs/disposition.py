@@ -95,12 +95,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         result_ttl_s: Seconds for which records are kept unless the handler or the job says otherwise.
         max_result_bytes: The most that a packed record may take.
-        max_deliveries: Starts without an outcome after which a job is given up.
     """
 
     result_ttl_s: float
     max_result_bytes: int
-    max_deliveries: int
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
@@ -115,6 +113,8 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
         retry: The handler's Retry.
         result_ttl_s: The handler's own; None for the setting.
         starts: Earlier starts that a crash may have cut short.
+        max_deliveries: Starts without an outcome after which this handler's jobs are given up.
+        on_crash_dead: Whether a crash ends them at once.
     """
 
     lease: Any
@@ -125,6 +125,8 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     retry: Retry
     result_ttl_s: float | None
     starts: int
+    max_deliveries: int
+    on_crash_dead: bool = False
 
 
 def decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Disposition:
@@ -152,7 +154,7 @@ def decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Dispositi
         return _bury(ended, rules, "malformed", now_ms)
     if status is Status.CRASHED:
         starts = ended.starts + options.deliveries + 1
-        if starts >= rules.max_deliveries:
+        if starts >= ended.max_deliveries or ended.on_crash_dead:
             return _bury(ended, rules, "crashed", now_ms)
         again = msgspec.structs.replace(options, deliveries=starts)
         return _again(ended, again, wait_s(CRASH_RETRY, starts, dice))
@@ -238,7 +240,7 @@ def bury_unread(
         job_id: The job's id.
         queue: Its queue.
         rules: The settings' part.
-        reason: "malformed" or "unknown_handler".
+        reason: "malformed", "unknown_handler", or "crashed" for a job that is not started once more.
         error: What is wrong, in words; cut to the limit of a message.
         now_ms: Wall-clock milliseconds since the epoch.
         name: The handler's name as far as it could be read.
@@ -252,7 +254,7 @@ def bury_unread(
         error=error,
         traceback="",
         attempts=0,
-        deliveries=lease.starts + 1,
+        deliveries=lease.starts + (reason != "crashed"),
         died_at_ms=now_ms,
         body=bytes(lease.body),
     )

@@ -21,6 +21,7 @@ from .ids import check_queue
 from .retry import DEFAULT, Retry, from_option
 
 RunnerChoice = Literal["auto", "thread", "process"]
+OnCrash = Literal["rerun", "dead"]
 RunnerName = Literal["async", "thread", "process"]
 #: What options take for a time span: seconds, a timedelta, or "30s".
 Span = float | int | str | timedelta
@@ -37,6 +38,8 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
         retry: How often it is tried.
         result_ttl_s: Seconds its results are kept; 0 keeps none; None for the setting.
         runner: "auto", "thread" or "process".
+        max_deliveries: Starts without an outcome after which a job is given up; None for the setting.
+        on_crash: "rerun", or "dead" for work that must never start twice.
     """
 
     name: str
@@ -46,6 +49,8 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
     retry: Retry = DEFAULT
     result_ttl_s: float | None = None
     runner: RunnerChoice = "auto"
+    max_deliveries: int | None = None
+    on_crash: OnCrash = "rerun"
 
 
 class HandlerPlan:
@@ -94,6 +99,8 @@ def options_from(
     retry: Retry | int | None,
     result_ttl: Span | None,
     runner: RunnerChoice,
+    max_deliveries: int | None = None,
+    on_crash: OnCrash = "rerun",
 ) -> HandlerOptions:
     """Return checked options for a function.
 
@@ -109,6 +116,10 @@ def options_from(
     try:
         if runner not in ("auto", "thread", "process"):
             raise ValueError(f'runner={runner!r}: use "auto", "thread" or "process"')
+        if on_crash not in ("rerun", "dead"):
+            raise ValueError(f'on_crash={on_crash!r}: use "rerun" or "dead"')
+        if max_deliveries is not None and not 1 <= max_deliveries <= limits.MAX_DELIVERIES_MAX:
+            raise ValueError(f"max_deliveries={max_deliveries!r}: use 1 to {limits.MAX_DELIVERIES_MAX}")
         if isinstance(aliases, str):
             raise ValueError(f"aliases={aliases!r}: give a tuple of names")  # noqa: TRY004 - all become one ConfigError
         for each in (name, *aliases):
@@ -122,6 +133,8 @@ def options_from(
             retry=from_option(retry),
             result_ttl_s=None if result_ttl is None else _span("result_ttl", result_ttl),
             runner=runner,
+            max_deliveries=max_deliveries,
+            on_crash=on_crash,
         )
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{where}: {error}") from error

@@ -1,4 +1,7 @@
-"""The registry: which handler answers to which name. Filled at start, read on the hot path; owned by one engine."""
+"""The registry: which handler answers to which name.
+
+Filled when handlers are declared, read when a worker starts; owned by one engine.
+"""
 
 from collections.abc import Iterator
 

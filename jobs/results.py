@@ -1,4 +1,7 @@
-"""From a result record to a return value or an exception: the one place that says which error a job's end means."""
+"""From a result record to a return value or an exception.
+
+The one place that says which error a job's end means; pure, for loops, threads and the API alike.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -59,7 +59,7 @@ class Context:
     def __init__(self, info: JobInfo, *, state: Any = None, cancel_reason: Callable[[], str | None] = _never) -> None:
         self._info = info
         self._cancel_reason = cancel_reason
-        self._log: "BoundLogger | None" = None
+        self._log: BoundLogger | None = None
         self.id = info.id
         self.name = info.name
         self.queue = info.queue

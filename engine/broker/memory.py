@@ -7,6 +7,7 @@ process. The state and its lock are in memory_state.py; `faults` makes verbs fai
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -19,7 +20,7 @@ from headrace.jobs.errors import BrokerUnavailable, QueueFull
 from .memory_access import Access, Fault
 from .memory_state import Job, Member, MemoryQueue, MemoryState, state_of
 from .memory_views import MemoryViews
-from .port import Bound, Lease, Registration, Source, Submission
+from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submission
 
 __all__ = ["Fault", "MemoryBroker"]
 
@@ -108,9 +109,9 @@ class MemoryBroker(MemoryViews):
             state.listeners.append(wake)
             self._listeners.append(wake)
 
-    def recover(self, rooms: Mapping[str, int]) -> list[Lease]:
+    def recover(self, rooms: Mapping[str, int], caution: Caution = NO_CAUTION) -> list[Lease]:
         """Take over what dead workers left and what was given back; first what a lost reply kept from this worker."""
-        return self._lease("recover", rooms, _orphaned)
+        return self._lease("recover", rooms, partial(_orphaned, caution))
 
     def settle(self, dispositions: Sequence[Disposition]) -> int:
         """Carry out what was decided; return how many were refused as no longer ours."""
@@ -210,13 +211,17 @@ def _waiting(_: MemoryState, queue: MemoryQueue, count: int) -> list[Job]:
     return [job for job, _ in zip(queue.waiting.values(), range(count), strict=False)]
 
 
-def _orphaned(state: MemoryState, queue: MemoryQueue, count: int) -> list[Job]:
-    """Return jobs held by registrations that are gone, then jobs that were given back."""
+def _orphaned(caution: Caution, state: MemoryState, queue: MemoryQueue, count: int) -> list[Job]:
+    """Return jobs held by registrations that are gone, then jobs that were given back; of suspects only so many."""
     orphans = [job for job in queue.held.values() if job.source and job.source.member not in state.members]
     for job in queue.waiting.values():
         if not job.returned or len(orphans) >= count:  # what was given back is at the head
             break
         orphans.append(job)
+    if caution.starts:
+        suspects = [job for job in orphans if job.deliveries >= caution.starts]
+        passed_over = {job.id for job in suspects[caution.room :]}
+        orphans = [job for job in orphans if job.id not in passed_over]
     return orphans[:count]
 
 

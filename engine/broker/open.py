@@ -16,9 +16,7 @@ class FullBroker(Broker, BrokerViews, Protocol):
     """Both ports: what every adapter is."""
 
 
-def open_broker(
-    url: str, *, namespace: str = "headrace", revive: Callable[[], None] | None = None
-) -> FullBroker:
+def open_broker(url: str, *, namespace: str = "headrace", revive: Callable[[], None] | None = None) -> FullBroker:
     """Return the broker that a URL names; nothing is connected yet.
 
     Args:
@@ -33,7 +31,9 @@ def open_broker(
     opener = KINDS.get(scheme) if "://" in url else None
     if opener is None:
         named = f"{scheme}://..." if "://" in url else "a URL without a scheme"
-        raise ConfigError(f"{named} is no broker's address; write one that begins with {', '.join(SCHEMES)} or embedded://")
+        raise ConfigError(
+            f"{named} is no broker's address; write one that begins with {', '.join(SCHEMES)} or embedded://"
+        )
     return opener(url, namespace, revive)
 
 

@@ -7,7 +7,7 @@ What a broker promises is in tests/conformance/test_broker.py; read-only views a
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -89,6 +89,21 @@ class Registration(msgspec.Struct, frozen=True):
     lease_s: float
 
 
+class Caution(msgspec.Struct, frozen=True):
+    """How to take over jobs that may be what killed their workers.
+
+    Attributes:
+        starts: Starts without an outcome from which on a job counts as a suspect; 0 for no caution.
+        room: The most suspects to take over of each queue.
+    """
+
+    starts: int = 0
+    room: int = 0
+
+
+NO_CAUTION: Final = Caution()
+
+
 class Broker(Protocol):
     """Where jobs wait. Every verb raises BrokerUnavailable when the server is away, and may then be sent again.
 
@@ -136,8 +151,13 @@ class Broker(Protocol):
     def listen(self, wake: Callable[[], None]) -> None:
         """Have `wake` called, from any thread, when jobs may have come; for brokers that do not wait in `fetch`."""
 
-    def recover(self, rooms: Mapping[str, int]) -> list[Lease]:
-        """Take over what dead workers left and what was given back, as many as there is room for."""
+    def recover(self, rooms: Mapping[str, int], caution: Caution = NO_CAUTION) -> list[Lease]:
+        """Take over what dead workers left and what was given back, as many as there is room for.
+
+        Args:
+            rooms: Queues, and how many jobs of each could start at once.
+            caution: How many suspects to take; the others stay where they are, their starts uncounted.
+        """
 
     def settle(self, dispositions: Sequence[Disposition]) -> int:
         """Carry out what was decided, acknowledging each job; return how many were refused as no longer ours.

@@ -21,18 +21,19 @@ from headrace.jobs import ids
 from headrace.jobs.disposition import Disposition
 from headrace.jobs.errors import BrokerUnavailable, QueueFull
 
+from ..observe.seldom import Seldom
 from ..redisio.address import parse_address
 from ..redisio.connections import BLOCK_MAX_S, Command, Wire, Wires, raise_first
 from ..redisio.faults import unavailable
 from ..redisio.keys import GROUP, RETURNED, TOKEN_TTL_S, Keys
 from ..redisio.scripts import run, script
-from .port import Bound, Lease, Registration, Source, Submission
+from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submission
 from .redis_entries import lease_of, leases_of
 from .redis_settling import calls_for
 from .redis_standing import Hold, Standing, awake_s
 from .redis_views import RedisViews
 
-log = logger("headrace.redis")
+seldom = Seldom(logger("headrace.redis"))
 
 #: Jobs of a queue that one `promote` moves at most.
 _PROMOTE_COUNT: Final = limits.SUBMIT_BATCH_COUNT
@@ -172,7 +173,7 @@ class RedisBroker(RedisViews):
     def listen(self, wake: Callable[[], None]) -> None:
         """Do nothing: `fetch` waits at the server."""
 
-    def recover(self, rooms: Mapping[str, int]) -> list[Lease]:
+    def recover(self, rooms: Mapping[str, int], caution: Caution = NO_CAUTION) -> list[Lease]:
         """Take over what dead workers left and what was given back; see Broker."""
         standing = self._stand("recover")
         if standing.left or not self._stands(standing):
@@ -188,7 +189,18 @@ class RedisBroker(RedisViews):
                 most = min(room, limits.FETCH_BATCH_MAX_COUNT)
                 taken = hold.taken.copy()
                 commands.append(
-                    sweep.call(four, standing.member, GROUP, RETURNED, most, standing.lease_ms, TOKEN_TTL_S, *taken)
+                    sweep.call(
+                        four,
+                        standing.member,
+                        GROUP,
+                        RETURNED,
+                        most,
+                        standing.lease_ms,
+                        TOKEN_TTL_S,
+                        caution.starts,
+                        caution.room,
+                        *taken,
+                    )
                 )
             leases = self._take(standing, rooms, run(self._any, commands))
             for queue in rooms:
@@ -324,7 +336,9 @@ class RedisBroker(RedisViews):
         """Make lost groups anew; raise any other error. The server was emptied, or failed over to an empty one."""
         if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
             raise unavailable(error, self._address) from error
-        log.warning("group lost", queues=list(standing.queues), why=str(error), then="made anew from the first entry")
+        seldom.warning(
+            "group lost", queues=list(standing.queues), why=str(error), then="made anew from the first entry"
+        )
         # Whatever was pending went with the group, so this registration can settle nothing that it should not.
         self._enter(self._reader, standing, "")
         for hold in standing.queues.values():

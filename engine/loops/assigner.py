@@ -64,6 +64,8 @@ class Assigner:
                 if options.expires_at_ms is not None and options.expires_at_ms <= now_ms:
                     self._expire(lease, envelope, bound)
                     continue
+            if lease.starts and self._is_dead(lease, envelope, bound):
+                continue
             offered_at_s = int(lease.entry.partition(b"-")[0]) / 1000 + skew_s
             assignment = Assignment(lease, envelope, bound, envelope.name, timeout_s, offered_at_s)
             batch = batches.get(bound.pool)
@@ -78,6 +80,18 @@ class Assigner:
 
     def _expire(self, lease: Lease, envelope: Envelope, bound: BoundHandler) -> None:
         self._put(Outcome(Assignment(lease, envelope, bound, envelope.name, 0.0, 0.0), Status.EXPIRED))
+
+    def _is_dead(self, lease: Lease, envelope: Envelope, bound: BoundHandler) -> bool:
+        """Give up on a job that was started before without an outcome and may not be started again."""
+        starts = lease.starts + (envelope.options.deliveries if envelope.options is not None else 0)
+        if bound.plan.options.on_crash == "dead":
+            why = 'its handler says on_crash="dead"'
+        elif starts >= bound.max_deliveries:
+            why = f"max_deliveries is {bound.max_deliveries}"
+        else:
+            return False
+        self._bury(lease, envelope.name, f"started {starts} times, and its worker died each time; {why}", "crashed")
+        return True
 
     def _unknown(self, lease: Lease, name: str, now_ms: int) -> None:
         known = ", ".join(sorted(self._handlers)) or "none"

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.config import limits
 from headrace.jobs import codec
 from headrace.jobs.codec import Envelope
 from headrace.jobs.errors import InvalidArguments
@@ -35,6 +36,7 @@ class BoundHandler:
         pool: Name of the pool that runs it.
         timeout_s: Seconds a try may run unless the job says otherwise.
         ttl_ms: How long its records are kept unless the job says otherwise.
+        max_deliveries: Starts without an outcome after which a job is given up.
     """
 
     __slots__ = (
@@ -43,6 +45,7 @@ class BoundHandler:
         "_middleware",
         "_plainly",
         "_unpack",
+        "max_deliveries",
         "plan",
         "pool",
         "timeout_s",
@@ -56,6 +59,7 @@ class BoundHandler:
         *,
         timeout_s: float,
         ttl_ms: int,
+        max_deliveries: int = limits.MAX_DELIVERIES,
         middleware: tuple[Middleware, ...] = (),
         get_state: Callable[[], Any] = lambda: None,
     ) -> None:
@@ -63,6 +67,7 @@ class BoundHandler:
         self.pool = plan.runner
         self.timeout_s = timeout_s
         self.ttl_ms = ttl_ms
+        self.max_deliveries = max_deliveries
         self._invocation = invocation
         self._unpack = plan.arguments.unpack
         self._middleware = middleware
@@ -147,6 +152,16 @@ class Assignment(msgspec.Struct, frozen=True, gc=False, eq=False):
         return self.bound.plan.options.result_ttl_s
 
     @property
+    def max_deliveries(self) -> int:
+        """Starts without an outcome after which the job is given up."""
+        return self.bound.max_deliveries
+
+    @property
+    def on_crash_dead(self) -> bool:
+        """Whether a crash ends the job at once."""
+        return self.bound.plan.options.on_crash == "dead"
+
+    @property
     def retry(self) -> Retry:
         """The handler's Retry."""
         return self.bound.plan.options.retry
@@ -174,7 +189,7 @@ class Unread(msgspec.Struct, frozen=True, gc=False, eq=False):
     Attributes:
         lease: The lease.
         label: The handler's name as far as it could be read.
-        reason: "malformed" or "unknown_handler".
+        reason: "malformed", "unknown_handler" or "crashed".
         error: What is wrong, in words.
         delay_ms: Send it round again after this long instead of giving up on it; 0 gives up.
     """

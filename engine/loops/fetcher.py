@@ -4,10 +4,12 @@ It promises that a queue whose handlers' pool is full is left alone while the ot
 through full pools, ends the fetching. It owns nothing but its own counters.
 """
 
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import anyio
+import anyio.to_thread
 
 from headrace.config import limits
 from headrace.config.logs import logger
@@ -17,8 +19,9 @@ from headrace.workers.prefetch import Prefetch
 
 from ..broker.courier import Courier
 from ..broker.port import Broker, Lease
+from ..observe.seldom import Seldom
 
-log = logger("headrace.fetch")
+seldom = Seldom(logger("headrace.fetch"))
 
 #: How long a fetch waits at the server while there is nothing to do.
 WAIT_S = 1.0
@@ -54,12 +57,16 @@ class Fetcher:
         self._credit = dict.fromkeys(feeds, 0)
         self._room = anyio.Event()
         self._jobs = anyio.Event()
+        self._kept: set[Pool] = set()
+        self._place = anyio.Event()
         self.last_fetch_s = time.monotonic()
         self.paused_s = 0.0
 
     def on_room(self) -> None:
         """Say that a pool may have room; called by the pools, in the loop."""
         self._room.set()
+        if self._kept and any(pool.room(0) > 0 for pool in self._kept):
+            self._place.set()
 
     def learn(self, queue: str, pool: Pool) -> None:
         """Note that a queue has jobs for a pool, so that it is left alone when that pool is full."""
@@ -93,8 +100,8 @@ class Fetcher:
             try:
                 leases = await self._call(rooms, wait_s)
             except BrokerUnavailable as error:
-                log.warning("server away", retry_in_s=round(pause_s, 2), error=str(error))
-                await anyio.sleep(pause_s)
+                seldom.warning("server away", retry_in_s=round(pause_s, 2), error=str(error))
+                await anyio.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(AWAY_LONGEST_S, pause_s * 2)
         self.last_fetch_s = time.monotonic()
         if leases:
@@ -116,10 +123,10 @@ class Fetcher:
             try:
                 await anyio.sleep_forever()
             finally:
-                while not ended:
-                    self._broker.interrupt()
-                    with anyio.CancelScope(shield=True):
-                        await anyio.sleep(0.01)
+                with anyio.CancelScope(shield=True):
+                    while not ended:  # in a thread: a server that does not answer must not hold up what still runs
+                        await anyio.to_thread.run_sync(self._broker.interrupt)
+                        await anyio.sleep(0 if ended else 0.01)
 
         try:
             async with anyio.create_task_group() as group:
@@ -138,10 +145,34 @@ class Fetcher:
             raise failure
         return leases or []
 
-    def free_rooms(self) -> dict[str, int]:
-        """Return how many jobs of each queue could start at once; queues without room are left out."""
-        rooms = {queue: min(pool.room(0) for pool in pools) for queue, pools in self._feeds.items()}
+    def rooms(self) -> dict[str, int]:
+        """Return how many jobs of each queue may be taken over from others; queues without a place are left out.
+
+        That is as many as could start at once. A busy pool always has newer jobs for its next free slot, so orphans
+        would never get one: where jobs are done fast, some more may wait with those that were prefetched; where they
+        are slow, the next slot that gets free is kept until `release`, and `wait` tells of it.
+        """
+        room_of = {}
+        for pool, prefetch in self._prefetch.items():
+            room_of[pool] = pool.room(0)
+            if room_of[pool] <= 0:
+                if depth := prefetch.depth:
+                    room_of[pool] = pool.room(depth + 1 + depth // 2)
+                else:
+                    self._kept.add(pool)
+        rooms = {queue: min(room_of[pool] for pool in pools) for queue, pools in self._feeds.items()}
         return {queue: min(room, limits.FETCH_BATCH_MAX_COUNT) for queue, room in rooms.items() if room > 0}
+
+    def release(self, rooms: Mapping[str, int]) -> None:
+        """Say that a sweep of these queues is over: what was kept of their pools is for new jobs again."""
+        for queue in rooms:
+            self._kept -= self._feeds[queue]
+        self._room.set()
+
+    async def wait(self) -> None:
+        """Return once a slot is free that was kept."""
+        self._place = anyio.Event()
+        await self._place.wait()
 
     def _rooms(self) -> dict[str, int]:
         """Return the queues to read, the most deserving first, and how many jobs of each there is room for."""
@@ -152,7 +183,7 @@ class Fetcher:
             pool.low_water = depth // 2
             # Not for every free place: half of the depth at a time, or a free slot.
             hungry = len(pool.ready) <= pool.low_water
-            room_of[pool] = pool.room(depth) if hungry else 0
+            room_of[pool] = pool.room(depth) - (pool in self._kept) if hungry else 0
         rooms: dict[str, int] = {}
         for queue in sorted(self._feeds, key=lambda queue: -self._credit[queue]):
             room = min((room_of[pool] for pool in self._feeds[queue]), default=0)

@@ -1,4 +1,7 @@
-"""Reads the gauges off a dispatcher: bounds, fillings, slots, sinks. One look, no state, never waits."""
+"""Reads the gauges off a dispatcher: bounds, fillings, slots, sinks.
+
+One look at what the pools and sinks say of themselves; it keeps no state and never waits.
+"""
 
 import time
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """The heartbeat: keeps a worker's registration, from a thread that a blocked event loop cannot delay.
 
-It promises to renew at a third of the lease, jittered, until stopped, and to say when the registration was lost. It has
-a connection of its own and shares no state with the loop but two callables.
+It promises to renew at a third of the lease, jittered, until stopped, and at once when told that there is a doubt; to
+say when the registration was lost; and to go on whatever renewing raises. It has a connection of its own and shares no
+state with the loop but two callables.
 """
 
 import random
@@ -12,7 +13,10 @@ from collections.abc import Callable
 from headrace.config.logs import logger
 from headrace.jobs.errors import BrokerUnavailable
 
+from ..observe.seldom import Seldom
+
 log = logger("headrace.heartbeat")
+seldom = Seldom(log)
 
 #: How soon to try again while the server is away.
 AWAY_PAUSE_S = 0.5
@@ -31,7 +35,8 @@ class Heartbeat:
         self._renew = renew
         self._lease_s = lease_s
         self._on_lost = on_lost
-        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name="headrace-heartbeat", daemon=True)
         self.renewed_at_s = time.monotonic()
 
@@ -41,19 +46,36 @@ class Heartbeat:
 
     def stop(self) -> None:
         """End; returns at once, the thread ends with its present call."""
-        self._stop.set()
+        self._stopped = True
+        self._wake.set()
+
+    def hurry(self) -> None:
+        """Renew at once: the server refused something as no longer ours. For any thread."""
+        self._wake.set()
 
     def _run(self) -> None:
         pause_s = self._lease_s / 3
-        while not self._stop.wait(pause_s * random.uniform(0.8, 1.0)):
-            try:
-                kept = self._renew()
-            except BrokerUnavailable as error:
-                log.warning("registration not renewed", retry_in_s=AWAY_PAUSE_S, error=str(error))
-                pause_s = min(AWAY_PAUSE_S, self._lease_s / 6)
-                continue
-            pause_s = self._lease_s / 3
-            self.renewed_at_s = time.monotonic()
-            if not kept and not self._stop.is_set():
-                log.error("registration lost", why="it expired, or another worker revoked it")
-                self._on_lost()
+        while True:
+            self._wake.wait(pause_s * random.uniform(0.8, 1.0))
+            self._wake.clear()
+            if self._stopped:
+                return
+            pause_s = self._beat()
+
+    def _beat(self) -> float:
+        """Renew once; return how long to wait before the next time."""
+        away_s = min(AWAY_PAUSE_S, self._lease_s / 6)
+        try:
+            kept = self._renew()
+        except BrokerUnavailable as error:
+            seldom.warning("registration not renewed", retry_in_s=away_s, error=str(error))
+            return away_s
+        except Exception:
+            # A defect; but a worker without a heartbeat would go on and have each of its jobs run elsewhere, too.
+            log.exception("registration not renewed", retry_in_s=away_s)
+            return away_s
+        self.renewed_at_s = time.monotonic()
+        if not kept and not self._stopped:
+            seldom.warning("registration lost", why="it expired, another worker revoked it, or the server was emptied")
+            self._on_lost()
+        return self._lease_s / 3

@@ -6,6 +6,7 @@ this worker says of itself. Each asks, pauses, and asks again; each survives a s
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import anyio
 
@@ -13,10 +14,12 @@ from headrace.config.logs import logger
 from headrace.jobs.errors import BrokerUnavailable
 
 from ..broker.courier import Courier
-from ..broker.port import Broker, Lease
+from ..broker.port import Broker, Caution, Lease
 from ..broker.views import BrokerViews, QueueView
+from ..observe.seldom import Seldom
 
 log = logger("headrace.upkeep")
+seldom = Seldom(log)
 
 #: The longest pause of the mover: how late a job may be that another process delayed.
 MOVE_EVERY_S = 0.2
@@ -28,13 +31,26 @@ REPORT_TTL_S = 15.0
 AWAY_PAUSE_S = 1.0
 
 
+class Places(Protocol):
+    """Places for jobs that others left, which new jobs would take otherwise; see Fetcher."""
+
+    def rooms(self) -> Mapping[str, int]:
+        """Return how many jobs of each queue may be taken over now; what is full has its next place kept."""
+
+    def release(self, rooms: Mapping[str, int]) -> None:
+        """Say that a sweep of these queues is over; the places that were kept for it are free again."""
+
+    async def wait(self) -> None:
+        """Return once a place that was kept is there."""
+
+
 async def move(broker: Broker, courier: Courier, queues: Sequence[str]) -> None:
     """Move due jobs to their queues until cancelled."""
     while True:
         try:
             next_s = await courier.call(broker.promote, queues)
         except BrokerUnavailable as error:
-            log.warning("server away", loop="mover", error=str(error))
+            seldom.warning("mover waits for the server", error=str(error))
             next_s = AWAY_PAUSE_S
         pause_s = MOVE_EVERY_S if next_s is None else min(MOVE_EVERY_S, next_s)
         await anyio.sleep(max(0.001, pause_s))
@@ -43,25 +59,27 @@ async def move(broker: Broker, courier: Courier, queues: Sequence[str]) -> None:
 async def reap(
     broker: Broker,
     courier: Courier,
-    rooms: Callable[[], Mapping[str, int]],
+    places: Places,
     take: Callable[[Sequence[Lease]], None],
     lease_s: float,
+    caution: Callable[[], Caution],
 ) -> None:
-    """Take over what was left behind, as much as there are free slots for, until cancelled."""
+    """Take over what was left behind, as much as there are places for, until cancelled."""
     while True:
         found: Sequence[Lease] = ()
-        room = rooms()
-        if room:
+        rooms = places.rooms()
+        if rooms:
             try:
-                found = await courier.call(broker.recover, room)
+                found = await courier.call(broker.recover, rooms, caution())
             except BrokerUnavailable as error:
-                log.warning("server away", loop="reaper", error=str(error))
+                seldom.warning("reaper waits for the server", error=str(error))
         if found:
             log.info("recovered", jobs=len(found))
             take(found)
-            await anyio.sleep(0.01)
-        else:
-            await anyio.sleep(min(REAP_EVERY_S, lease_s / 3) * random.uniform(0.7, 1.0))
+        places.release(rooms)
+        pause_s = 0.01 if found else min(REAP_EVERY_S, lease_s / 3) * random.uniform(0.7, 1.0)
+        with anyio.move_on_after(pause_s):
+            await places.wait()
 
 
 async def report(
@@ -78,5 +96,5 @@ async def report(
             look(await courier.call(views.queues, queues))
             await courier.call(views.fleet_put, worker, make(), REPORT_TTL_S)
         except BrokerUnavailable as error:
-            log.warning("server away", loop="reporter", error=str(error))
+            seldom.warning("reporter waits for the server", error=str(error))
         await anyio.sleep(REPORT_EVERY_S)

@@ -28,6 +28,7 @@ from headrace.jobs.registry import Registry
 from headrace.workers.groups import plain_group
 from headrace.workers.runners.portal import Portal
 from headrace.workers.runners.process import ProcessRunner
+from headrace.workers.work import Work
 
 from ..broker.courier import Courier
 from ..broker.port import Broker, Lease, Registration
@@ -35,6 +36,7 @@ from ..broker.views import BrokerViews, QueueView
 from ..observe.fleet import FleetRecord, HandlerCard
 from ..observe.process import ProcessWatch
 from ..observe.report import WorkerReport
+from ..observe.seldom import Seldom
 from ..sinks.broker import BrokerSink
 from ..sinks.port import Sink
 from .assigner import Assigner
@@ -44,9 +46,11 @@ from .fetcher import Fetcher
 from .gauges import dispatcher_report
 from .heartbeat import Heartbeat
 from .stop import Stop
+from .suspects import Suspects
 from .upkeep import AWAY_PAUSE_S, move, reap, report
 
 log = logger("headrace.worker")
+seldom = Seldom(log)
 
 #: What a forced stop leaves for handing back and settling, at the most.
 LAST_SETTLE_S = 5.0
@@ -93,7 +97,6 @@ class Worker:
         rules = Rules(
             result_ttl_s=settings.result_ttl_s,
             max_result_bytes=settings.max_result_bytes,
-            max_deliveries=settings.max_deliveries,
         )
         self._sink = BrokerSink(broker, rules, self._on_settled)
         self._sinks: tuple[Sink, ...] = (self._sink, *plan.sinks)
@@ -114,6 +117,7 @@ class Worker:
         self._upkeep = Courier(broker.waits)
         self._watch = ProcessWatch(time.monotonic())
         self._cards = {handler.name: _card(handler) for handler in plan.registry}
+        self._suspects = Suspects(bound.max_deliveries for bound in self._handlers.values())
         self._stopping = False
         self._lost = anyio.Event()
 
@@ -129,6 +133,7 @@ class Worker:
         portal = Portal.open()
         self._broker.listen(partial(_post, portal, self._fetcher.on_jobs))
         heartbeat = Heartbeat(self._broker.renew, settings.lease_s, partial(_post, portal, self._note_lost))
+        self._sink.on_refused = heartbeat.hurry
         try:
             async with self.dispatcher, plain_group() as group:
                 heartbeat.start()
@@ -146,7 +151,10 @@ class Worker:
 
     async def queues_are_empty(self) -> bool:
         """Return whether nothing is queued or running in its queues, anywhere; delayed jobs do not count."""
-        views = await Courier(self._broker.waits).call(self._views.queues, tuple(self._plan.queues))
+        try:
+            views = await Courier(self._broker.waits).call(self._views.queues, tuple(self._plan.queues))
+        except BrokerUnavailable:
+            return False  # nobody knows: look again
         return not self.dispatcher.completer.pending and not any(view.queued or view.running for view in views)
 
     def report(self) -> WorkerReport:
@@ -167,7 +175,8 @@ class Worker:
             loops.start_soon(self._register_anew, registration)
             loops.start_soon(move, self._broker, self._upkeep, queues)
             loops.start_soon(
-                reap, self._broker, self._upkeep, self._free_rooms, self._take, self._plan.settings.lease_s
+                reap, self._broker, self._upkeep, self._fetcher, self._take, self._plan.settings.lease_s,
+                lambda: self._suspects.caution,
             )
             log.info("working", worker=self.id, queues=list(queues), handlers=sorted(self._cards))
             task_status.started()
@@ -179,13 +188,13 @@ class Worker:
     async def _drain(self, stop: Stop) -> None:
         """Give back, wait for what runs, and in the end interrupt it."""
         dispatcher = self.dispatcher
-        returned = 0
+        unstarted: list[Work] = [*self._suspects.take_back()]
         for pool in dispatcher.pools.values():
-            for work in pool.take_back():
-                dispatcher.outbox.put(Outcome(work, Status.INTERRUPTED))
-                returned += 1
+            unstarted += pool.take_back()
+        for work in unstarted:
+            dispatcher.outbox.put(Outcome(work, Status.INTERRUPTED))
         running = sum(pool.busy for pool in dispatcher.pools.values())
-        log.info("draining", running=running, given_back=returned, timeout_s=self._plan.settings.drain_timeout_s)
+        log.info("draining", running=running, given_back=len(unstarted), timeout_s=self._plan.settings.drain_timeout_s)
         with anyio.move_on_after(self._plan.settings.drain_timeout_s):
             await stop.unless_now(dispatcher.drain)
         cut = sum(pool.cancel_all("drain") for pool in dispatcher.pools.values())
@@ -206,8 +215,11 @@ class Worker:
         self.queue_views = views
 
     async def _leave(self) -> None:
-        await self._upkeep.call(self._broker.unregister)
-        await self._upkeep.call(self._views.fleet_put, self.id, b"", 0)
+        try:
+            await self._upkeep.call(self._broker.unregister)
+            await self._upkeep.call(self._views.fleet_put, self.id, b"", 0)
+        except BrokerUnavailable as error:
+            log.warning("not unregistered", then="the registration ends with its lease", error=str(error))
         log.info("stopped", worker=self.id)
 
     def _bind(self, plan: HandlerPlan) -> list[tuple[str, BoundHandler]]:
@@ -220,6 +232,7 @@ class Worker:
             self.dispatcher.bind(plan),
             timeout_s=timeout_s,
             ttl_ms=round(ttl_s * 1000),
+            max_deliveries=options.max_deliveries or settings.max_deliveries,
             middleware=self._plan.middleware,
             get_state=lambda: self.state,
         )
@@ -239,10 +252,7 @@ class Worker:
             pool = self.dispatcher.pools[name]
             for queue in {assignment.queue for assignment in batch}:
                 self._fetcher.learn(queue, pool)
-            pool.offer(batch)
-
-    def _free_rooms(self) -> dict[str, int]:
-        return self._fetcher.free_rooms()
+            pool.offer(self._suspects.sift(batch))
 
     def _note_lost(self) -> None:
         self._lost.set()
@@ -251,7 +261,7 @@ class Worker:
         """Whenever the registration is lost, stop what runs under it, whose outcomes are refused; make a new one."""
         while True:
             await self._lost.wait()
-            self._lost = anyio.Event()
+            self._suspects.take_back()
             for pool in self.dispatcher.pools.values():
                 pool.take_back()
                 pool.cancel_all("lost_lease")
@@ -260,11 +270,15 @@ class Worker:
                     await self._upkeep.call(self._broker.register, registration)
                     break
                 except BrokerUnavailable as error:
-                    log.warning("not registered anew", retry_in_s=AWAY_PAUSE_S, error=str(error))
+                    seldom.warning("not registered anew", retry_in_s=AWAY_PAUSE_S, error=str(error))
                     await anyio.sleep(AWAY_PAUSE_S)
+            self._lost = anyio.Event()  # only now: what was said in between was about the one before
 
     def _on_settled(self, outcomes: Sequence[Outcome], dispositions: Sequence[Disposition]) -> None:
-        """Count a settled batch, once for all of it."""
+        """Count a settled batch, once for all of it; let the next suspect start."""
+        suspect = self._suspects.next_after(outcomes)
+        if suspect is not None:
+            self.dispatcher.offer(suspect.bound.pool, (suspect,))
         recorder, now_s = self.dispatcher.recorder, time.monotonic()
         if any(outcome.status is Status.UNREADABLE for outcome in outcomes):
             pairs = [

@@ -21,9 +21,11 @@ from headrace.jobs.retry import Retry
 
 from ..broker.courier import Courier
 from ..broker.port import Broker, Lease
+from ..observe.seldom import Seldom
 from .port import SinkStatistics
 
 log = logger("headrace.settle")
+seldom = Seldom(log)
 
 #: Pauses between tries while the server is away.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
@@ -47,6 +49,14 @@ class Leased(Protocol):
     @property
     def result_ttl_s(self) -> float | None:
         """The handler's own record time; None for the setting."""
+
+    @property
+    def max_deliveries(self) -> int:
+        """Starts without an outcome after which the job is given up."""
+
+    @property
+    def on_crash_dead(self) -> bool:
+        """Whether a crash ends the job at once."""
 
 
 class Unread(Protocol):
@@ -86,6 +96,7 @@ class BrokerSink:
         self._refused = 0
         self._pending = 0
         self.gives_up = False  # set by a worker that has to stop although the server is away
+        self.on_refused: Callable[[], None] = _nothing  # set by a worker that wants to know at once
 
     async def open(self) -> None:
         """Nothing to acquire: the broker is its owner's."""
@@ -108,7 +119,7 @@ class BrokerSink:
                     log.error("unsettled", jobs=len(dispositions), error=str(error))
                     self._pending = 0
                     return
-                log.warning("server away", jobs=len(dispositions), retry_in_s=round(pause_s, 2), error=str(error))
+                seldom.warning("server away", jobs=len(dispositions), retry_in_s=round(pause_s, 2), error=str(error))
                 await anyio.sleep(pause_s * (0.5 + random.random() / 2))
                 pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
         self._pending = 0
@@ -116,7 +127,8 @@ class BrokerSink:
         self._written += len(dispositions) - refused
         if refused:
             self._refused += refused
-            log.warning("refused", jobs=refused, why="this worker's registration was revoked meanwhile")
+            seldom.warning("refused", jobs=refused, why="this worker's registration was revoked meanwhile")
+            self.on_refused()
         self._on_settled(outcomes, dispositions)
 
     def statistics(self) -> SinkStatistics:
@@ -163,6 +175,8 @@ class BrokerSink:
             work.retry,
             work.result_ttl_s,
             lease.starts,
+            work.max_deliveries,
+            work.on_crash_dead,
         )
         return decide(ended, self._rules, now_ms=now_ms, dice=random.random())
 
@@ -180,3 +194,7 @@ class BrokerSink:
             name=work.label,
             now_ms=now_ms,
         )
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -29,7 +29,7 @@ from headrace.jobs.retry import TIMEOUT_ANCESTORS, Retry
 from headrace.jobs.states import State
 
 NOW_MS = 1_795_406_593_154
-RULES = Rules(result_ttl_s=300, max_result_bytes=10_000, max_deliveries=5)
+RULES = Rules(result_ttl_s=300, max_result_bytes=10_000)
 THREE = Retry(attempts=3, delay=10, factor=2, jitter=0)
 
 
@@ -48,7 +48,7 @@ def ended(
 ) -> Ended:
     body = pack_envelope("add", b"\x91\x01", b"\x80", options)
     return Ended(
-        Lease(body, starts), "default:1-0", "default", unpack_envelope(body), outcome, retry, result_ttl_s, starts
+        Lease(body, starts), "default:1-0", "default", unpack_envelope(body), outcome, retry, result_ttl_s, starts, 5
     )
 
 

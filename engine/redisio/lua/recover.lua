@@ -11,7 +11,9 @@
 --       4 the most to take over
 --       5 this worker's lease in milliseconds
 --       6 seconds that the token is kept
---       7... entries that this worker took over before, and so has in hand
+--       7 starts without an outcome from which on an entry is a suspect; 0 for none
+--       8 the most suspects to take over
+--       9... entries that this worker took over before, and so has in hand
 -- Returns triples: entry, earlier starts, fields; or an integer, 0, when this worker's own registration is gone.
 redis.call('ZREM', KEYS[1], '') -- a write that is allowed at maxmemory must come first, else SET is refused there
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
@@ -33,7 +35,7 @@ end
 local kept = redis.call('GET', KEYS[4])
 if kept then
   local held = {}
-  for i = 7, #ARGV do held[ARGV[i]] = true end
+  for i = 9, #ARGV do held[ARGV[i]] = true end
   for entry, starts in string.gmatch(kept, '(%S+) (%d+)') do
     if not held[entry] and #redis.call('XPENDING', KEYS[2], group, entry, entry, 1, me) > 0 then give(entry, tonumber(starts)) end
   end
@@ -54,16 +56,25 @@ end
 local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[2], group)
 if consumers.err then return taken end
 
+local suspect_starts, suspect_room = tonumber(ARGV[7]), tonumber(ARGV[8])
 local function sweep(consumer)
-  local swept = redis.call('XPENDING', KEYS[2], group, '-', '+', room, consumer)
+  -- Suspects that are passed over must not hide what is behind them; a hundred more are looked at.
+  local swept = redis.call('XPENDING', KEYS[2], group, '-', '+', room + 100, consumer)
+  local left = #swept
   for _, pending in ipairs(swept) do
+    if room <= 0 then break end
     local entry, starts = pending[1], pending[4]
-    if give(entry, starts) then
-      redis.call('XCLAIM', KEYS[2], group, me, 0, entry, 'RETRYCOUNT', starts + 1, 'JUSTID')
-      room = room - 1
+    local suspect = suspect_starts > 0 and starts >= suspect_starts
+    if not suspect or suspect_room > 0 then
+      left = left - 1
+      if give(entry, starts) then
+        redis.call('XCLAIM', KEYS[2], group, me, 0, entry, 'RETRYCOUNT', starts + 1, 'JUSTID')
+        room = room - 1
+        if suspect then suspect_room = suspect_room - 1 end
+      end
     end
   end
-  return #swept
+  return #swept - left
 end
 
 local gone = {}
