@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from headrace.config import limits
 from headrace.jobs import codec
 from headrace.jobs.codec import Envelope
 from headrace.jobs.errors import InvalidArguments
@@ -26,6 +25,20 @@ from ..broker.port import Lease
 
 #: A middleware: called with the job's Context and what runs the rest; returns what the job returns.
 Middleware = Callable[[Context, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for a handler's jobs unless they say otherwise: its own options, and the settings for the rest.
+
+    Attributes:
+        timeout_s: Seconds a try may run; 0 for no limit.
+        ttl_ms: How long records are kept.
+        max_deliveries: Starts without an outcome after which a job is given up.
+    """
+
+    timeout_s: float
+    ttl_ms: int
+    max_deliveries: int
 
 
 class BoundHandler:
@@ -57,17 +70,15 @@ class BoundHandler:
         plan: HandlerPlan,
         invocation: Invocation,
         *,
-        timeout_s: float,
-        ttl_ms: int,
-        max_deliveries: int = limits.MAX_DELIVERIES,
+        terms: Terms,
         middleware: tuple[Middleware, ...] = (),
         get_state: Callable[[], Any] = lambda: None,
     ) -> None:
         self.plan = plan
         self.pool = plan.runner
-        self.timeout_s = timeout_s
-        self.ttl_ms = ttl_ms
-        self.max_deliveries = max_deliveries
+        self.timeout_s = terms.timeout_s
+        self.ttl_ms = terms.ttl_ms
+        self.max_deliveries = terms.max_deliveries
         self._invocation = invocation
         self._unpack = plan.arguments.unpack
         self._middleware = middleware

@@ -40,7 +40,7 @@ from ..observe.seldom import Seldom
 from ..sinks.broker import BrokerSink
 from ..sinks.port import Sink
 from .assigner import Assigner
-from .assignment import BoundHandler, Middleware
+from .assignment import BoundHandler, Middleware, Terms
 from .dispatcher import Dispatcher
 from .fetcher import Fetcher
 from .gauges import dispatcher_report
@@ -175,7 +175,12 @@ class Worker:
             loops.start_soon(self._register_anew, registration)
             loops.start_soon(move, self._broker, self._upkeep, queues)
             loops.start_soon(
-                reap, self._broker, self._upkeep, self._fetcher, self._take, self._plan.settings.lease_s,
+                reap,
+                self._broker,
+                self._upkeep,
+                self._fetcher,
+                self._take,
+                self._plan.settings.lease_s,
                 lambda: self._suspects.caution,
             )
             log.info("working", worker=self.id, queues=list(queues), handlers=sorted(self._cards))
@@ -230,9 +235,11 @@ class Worker:
         bound = BoundHandler(
             plan,
             self.dispatcher.bind(plan),
-            timeout_s=timeout_s,
-            ttl_ms=round(ttl_s * 1000),
-            max_deliveries=options.max_deliveries or settings.max_deliveries,
+            terms=Terms(
+                timeout_s=timeout_s,
+                ttl_ms=round(ttl_s * 1000),
+                max_deliveries=options.max_deliveries or settings.max_deliveries,
+            ),
             middleware=self._plan.middleware,
             get_state=lambda: self.state,
         )

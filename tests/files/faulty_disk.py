@@ -28,7 +28,7 @@ async def write_through_a_full_disk(path: Path, framing: str, limit_bytes: int, 
         async with anyio.create_task_group() as group:
             group.start_soon(produce)
             with anyio.fail_after(20):
-                while file.healthy or file.statistics().pending < 20:  # noqa: ASYNC110 - health is polled, as a probe does
+                while file.healthy or file.statistics().pending < 20:
                     await anyio.sleep(0.01)
             full = file.statistics()
             assert (await anyio.Path(path).stat()).st_size <= limit_bytes, "the limit did not hold"

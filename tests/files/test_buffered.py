@@ -67,7 +67,7 @@ async def test_records_are_written_after_the_linger_without_flush(tmp_path: Path
     async with BufferedFile(path, FileSettings(linger_s=0.01)) as file:
         await file.write([b"{}"])
         with anyio.fail_after(10):
-            while file.statistics().written == 0:  # noqa: ASYNC110 - nothing tells when, which is the point
+            while file.statistics().written == 0:
                 await anyio.sleep(0.005)
         assert b"{}\n" == path.read_bytes()
 

@@ -9,9 +9,7 @@ from headrace.engine.observe import seldom
 from headrace.engine.observe.seldom import Seldom
 
 
-def test_a_repeated_event_is_written_seldom(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_repeated_event_is_written_seldom(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first line comes at once, those of the next seconds are counted, and the next line says how many."""
     lines = Seldom(logger("test.seldom"))
     with caplog.at_level(logging.WARNING):
