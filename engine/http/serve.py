@@ -20,6 +20,7 @@ import anyio.abc
 from headrace.config import logger
 from headrace.config.errors import ConfigError, HeadraceError
 from headrace.config.settings import Settings
+from headrace.workers.groups import plain_group
 
 from ..runtime import Engine
 from .gateway import Gateway
@@ -142,11 +143,12 @@ async def _serve(gateway: Gateway, bind: str, port: int) -> None:
     server = _server(gateway, bind, port)
     # Granian lives on asyncio, and a cancel scope around it would be undone by its own waits; so asyncio's means here.
     serving = asyncio.ensure_future(server.serve())
-    async with anyio.create_task_group() as group:
+    async with plain_group() as group:
         stops = await group.start(_signals)
         group.start_soon(_announce, bind, port)
         if await _ended(serving, stops):
-            raise HeadraceError("the HTTP server ended by itself; its reason is in the log above")
+            reason = serving.exception()
+            raise HeadraceError(f"the HTTP server ended by itself: {reason or 'its reason is in the log above'}")
         gateway.end_waits()
         server.stop()  # type: ignore[no-untyped-call]  # granian's
         with anyio.move_on_after(gateway.settings.drain_timeout_s):
@@ -159,7 +161,7 @@ async def _serve(gateway: Gateway, bind: str, port: int) -> None:
 
 async def _ended(serving: "asyncio.Future[None]", stops: "MemoryObjectReceiveStream[None]") -> bool:
     """Wait for the server's end or the next signal; return whether it was the end."""
-    async with anyio.create_task_group() as group:
+    async with plain_group() as group:
 
         async def wait() -> None:
             await asyncio.wait({serving})

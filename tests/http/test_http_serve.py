@@ -12,8 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from headrace import ConfigError
-from headrace.engine.http.serve import loopback_address, serve
+from headrace import ConfigError, HeadraceError
+from headrace.config.settings import Settings
+from headrace.engine.broker.memory import MemoryBroker
+from headrace.engine.http.gateway import Gateway
+from headrace.engine.http.serve import listen, loopback_address, serve
 from servers import start_valkey
 
 DEADLINE_S = 30
@@ -96,6 +99,14 @@ def test_a_request_that_never_ends_is_cut_short(served: tuple[subprocess.Popen[s
         assert dripping.recv(100).startswith(b"HTTP/1.1 100 ")  # the route has begun to read
         process.send_signal(signal.SIGINT)
         assert 0 == process.wait(DEADLINE_S)
+
+
+def test_a_server_that_cannot_start_says_so() -> None:
+    """Where the port is taken between the look and the start, the error is headrace's own and names the reason."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        gateway = Gateway(MemoryBroker(), Settings())
+        with pytest.raises(HeadraceError, match="ended by itself"):
+            listen(gateway, "127.0.0.1", taken.getsockname()[1])
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])

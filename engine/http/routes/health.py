@@ -1,4 +1,7 @@
-"""/healthz: whether jobs are taken in and consumed; what a supervisor or a load balancer asks."""
+"""/healthz: whether jobs are taken in and consumed; what a supervisor or a load balancer asks.
+
+It asks the broker each time, so that its answer is never older than the question. No state.
+"""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""/v1/jobs: submitting jobs, one or many, and asking what became of them."""
+"""/v1/jobs: submitting jobs, one or many, and asking what became of them.
+
+A route reads its request and writes its answer; what is between is the gateway's. No state.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final

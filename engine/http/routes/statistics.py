@@ -1,4 +1,7 @@
-"""/v1/stats: the figures of all workers and queues, the same record as `headrace stats --json`."""
+"""/v1/stats: the figures of all workers and queues, the same record as `headrace stats --json`.
+
+They are made anew for each request. No state.
+"""
 
 from typing import Any
 
