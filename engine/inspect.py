@@ -7,6 +7,7 @@ with a loop hop to a thread.
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -88,7 +89,13 @@ def check_known(views: BrokerViews, name: str) -> HandlerCard | None:
 
 def check_arguments(name: str, card: HandlerCard, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Check plain data against what a handler's card says of its arguments; raises InvalidArguments, naming the one."""
-    schema.check_arguments(name, msgspec.msgpack.decode(card.schema), args, kwargs)
+    schema.check_arguments(name, _schema_of(bytes(card.schema)), args, kwargs)
+
+
+@lru_cache(maxsize=1000)  # an API checks each submission against one of a handful of schemas
+def _schema_of(packed: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.msgpack.decode(packed)
+    return found
 
 
 def queues(views: BrokerViews) -> list[QueueView]:

@@ -182,7 +182,7 @@ def jobs_in(client: redis.Redis) -> list[tuple[str, str, Any, Any, EnvelopeOptio
 
 def test_the_command_line_on_the_page_adds_a_job(server: Server) -> None:
     """The XADD of the page adds the job that it says, and the reply makes its id."""
-    (line,) = re.findall(r"^redis-cli (XADD .*)$", PAGE, re.MULTILINE)
+    (line,) = re.findall(r"^\$ redis-cli -u \S+ (XADD .*)$", PAGE, re.MULTILINE)
     with redis.Redis.from_url(server.url) as client:
         entry = client.execute_command(*shlex.split(line))
         assert [(f"default:{entry.decode()}", "add", [1, 2], {}, None)] == jobs_in(client)
