@@ -44,6 +44,8 @@ class Disposition(msgspec.Struct, frozen=True, gc=False):
         body: The envelope of the next try (RETRY).
         delay_ms: How long the next try waits (RETRY).
         letter: The packed dead letter (DEAD).
+        unique: The job's unique key; empty for none. It is freed when the job ends.
+        caller_id: Its caller's own id for it; empty for none. It is kept as long as the record.
     """
 
     lease: Any
@@ -53,6 +55,13 @@ class Disposition(msgspec.Struct, frozen=True, gc=False):
     body: bytes = b""
     delay_ms: int = 0
     letter: bytes = b""
+    unique: str = ""
+    caller_id: str = ""
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether the job has a key of either kind."""
+        return bool(self.unique or self.caller_id)
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):

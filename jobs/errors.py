@@ -44,18 +44,27 @@ class QueueFull(HeadraceError):
     Attributes:
         queue: Name of the queue.
         depth: Jobs queued and delayed in it when the submission was refused.
-        bound: The most it takes.
-        reason: "length", or "backlog" for the pool inside this process.
+        bound: The most it takes: jobs, or bytes where that is the reason; 0 where the reason is the server's memory.
+        reason: "length", "bytes", "memory", or "backlog" for the pool inside this process.
+        drain_s: Seconds in which the queue drains at its present speed; None where that is not known.
     """
 
     def __init__(
-        self, message: str, *, queue: str = "", depth: int = 0, bound: int = 0, reason: str = "length"
+        self,
+        message: str,
+        *,
+        queue: str = "",
+        depth: int = 0,
+        bound: int = 0,
+        reason: str = "length",
+        drain_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.queue = queue
         self.depth = depth
         self.bound = bound
         self.reason = reason
+        self.drain_s = drain_s
 
 
 class PayloadTooLarge(HeadraceError):
@@ -77,7 +86,15 @@ class UnknownHandler(HeadraceError):
 
 
 class DuplicateJob(HeadraceError):
-    """A job with this id or unique key is already there: submit with another, or use the one that exists."""
+    """A job with this id or unique key is already there: submit with another, or use the one that exists.
+
+    Attributes:
+        job_id: The id of the one that exists.
+    """
+
+    def __init__(self, message: str, *, job_id: str = "") -> None:
+        super().__init__(message)
+        self.job_id = job_id
 
 
 class JobNotFound(HeadraceError):

@@ -15,6 +15,8 @@ from .errors import InvalidArguments
 #: quotes.
 _QUEUE: Final = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
 _ENTRY: Final = re.compile(r"([0-9]{1,20})-(d?)([0-9]{1,20})")
+#: As a queue's name, so that it needs no quoting where an id does not, and `QUEUE:ID` can be taken apart.
+_CALLER: Final = re.compile(r"[A-Za-z0-9_.\-]{1,200}")
 #: Both halves of a stream entry's id are numbers of 64 bits.
 _NUMBER_MAX: Final = 2**64 - 1
 
@@ -47,6 +49,31 @@ def parse(job_id: str) -> JobId | None:
     if at_ms > _NUMBER_MAX or number > _NUMBER_MAX:
         return None
     return JobId(queue, entry, at_ms, number, match[2] == "d")
+
+
+def caller_id(text: str) -> tuple[str, str] | None:
+    """Take `QUEUE:ID` or `ID` apart, where ID is a caller's own and the queue is "default" without one.
+
+    None where it cannot be such an id, as when it is one that headrace gave.
+    """
+    queue, _, found = text.rpartition(":")
+    if not _CALLER.fullmatch(found) or _ENTRY.fullmatch(found) or (queue and not _QUEUE.fullmatch(queue)):
+        return None
+    return queue or "default", found
+
+
+def check_caller_id(text: str) -> str:
+    """Return a caller's own id for a job when it can be one.
+
+    Raises:
+        InvalidArguments: it cannot; the caller's fault.
+    """
+    if not isinstance(text, str) or not _CALLER.fullmatch(text) or _ENTRY.fullmatch(text):
+        raise InvalidArguments(
+            f"id={text!r}: use 1 to 200 letters, digits, dots, dashes and underscores, and not the form of headrace's "
+            f"own ids, such as 1795406593154-0"
+        )
+    return text
 
 
 def check_queue(name: str) -> str:

@@ -15,11 +15,12 @@ import msgspec
 from headrace.config import limits
 from headrace.jobs import codec
 from headrace.jobs.disposition import Disposition, Kind
-from headrace.jobs.errors import BrokerUnavailable, QueueFull
+from headrace.jobs.errors import BrokerUnavailable
 
 from .memory_access import Access, Fault
+from .memory_control import MemoryControl
+from .memory_publishing import add_all
 from .memory_state import Job, Member, MemoryQueue, MemoryState, state_of
-from .memory_views import MemoryViews
 from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submission
 
 __all__ = ["Fault", "MemoryBroker"]
@@ -35,7 +36,7 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class MemoryBroker(MemoryViews):
+class MemoryBroker(MemoryControl):
     """Broker and BrokerViews in this process's memory.
 
     Args:
@@ -65,8 +66,7 @@ class MemoryBroker(MemoryViews):
             if known is not None:
                 return list(known)
             there = state.queue(queue)
-            _refuse_if_full(there, len(jobs), bound)
-            job_ids = [_add(there, job, now_ms) for job in jobs]
+            job_ids = add_all(there, jobs, bound, now_ms)
             if token:
                 state.tokens.put(token_key, job_ids, now_ms + _TOKEN_TTL_MS)
             state.jobs_came = True
@@ -154,7 +154,7 @@ class MemoryBroker(MemoryViews):
         """Append an entry of any fields and return its id, as a plain XADD does; for tests of what others may send."""
         body, problem = _read_fields(fields)
         with self._access.verb("add_raw") as (state, now_ms):
-            job_id = state.queue(queue).add(body, now_ms, problem)
+            job_id = state.queue(queue).add(body, now_ms, problem, counted=False)
             state.jobs_came = True
         return job_id
 
@@ -225,29 +225,11 @@ def _orphaned(caution: Caution, state: MemoryState, queue: MemoryQueue, count: i
     return orphans[:count]
 
 
-def _add(queue: MemoryQueue, job: Submission, now_ms: int) -> str:
-    due_at_ms = job.due_at_ms or now_ms + job.delay_ms
-    return queue.add_later(job.body, due_at_ms, now_ms) if due_at_ms > now_ms else queue.add(job.body, now_ms)
-
-
-def _refuse_if_full(queue: MemoryQueue, count: int, bound: Bound) -> None:
-    depth = len(queue.waiting) + len(queue.later)
-    if bound.length and depth + count > bound.length:
-        raise QueueFull(
-            f"queue {queue.name!r} is full: {depth} jobs are queued or delayed, and {count} more would pass its bound "
-            f"of {bound.length}; workers are slower than producers: submit again later, add workers, or raise "
-            f"max_queue_length",
-            queue=queue.name,
-            depth=depth,
-            bound=bound.length,
-        )
-
-
 def _settle(state: MemoryState, queue: MemoryQueue, job: Job, disposition: Disposition, now_ms: int) -> None:
     if disposition.kind is Kind.RETRY:
         queue.retry(job, disposition.body, now_ms + disposition.delay_ms)
         return
-    queue.end(job)
+    queue.end(job, now_ms, disposition.ttl_ms if disposition.record else 0)
     if disposition.record and disposition.ttl_ms > 0:
         state.results.put(job.id, disposition.record, now_ms + disposition.ttl_ms)
     if disposition.kind is Kind.DEAD:
@@ -265,7 +247,6 @@ def _read_fields(fields: Mapping[bytes, bytes]) -> tuple[bytes, str | None]:
 
 
 if TYPE_CHECKING:
-    from .port import Broker
-    from .views import BrokerViews
+    from .control import OpenBroker
 
-    _fills_both_ports: tuple[type[Broker], type[BrokerViews]] = (MemoryBroker, MemoryBroker)
+    _fills_all_ports: type[OpenBroker] = MemoryBroker

@@ -19,6 +19,7 @@ from headrace.jobs.ids import JobId
 from headrace.jobs.states import State
 
 from .port import Lease, Source
+from .views import Progress
 
 SCHEME: Final = "memory://"
 #: Expired values dropped at one use: twice what one settling call adds, and about 3 ms, so that no verb takes long.
@@ -91,6 +92,9 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
     source: Source | None = None  #: the batch that it was leased in
     returned: bool = False  #: given back, and not taken since
     problem: str | None = None
+    counted: bool = True  #: whether its bytes count; not those of entries past the port
+    unique: str = ""
+    caller_id: str = ""
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -117,6 +121,14 @@ class MemoryQueue:
         self.dead: Expiring[tuple[int, bytes]] = Expiring()
         self.dead_count = 0  #: letters ever; the number in each is its place in the listing
         self.submitted_count = 0  #: jobs ever submitted
+        self.paused = False
+        self.marks: Expiring[bool] = Expiring()  #: running jobs that are to be cancelled
+        self.ended_count = 0  #: jobs that ended; two refusals tell from it how fast the queue drains
+        self.held_bytes = 0  #: of the bodies that count
+        self.unique: dict[str, str] = {}  #: unique key -> job id, until that job ends
+        self.live_callers: dict[str, str] = {}  #: caller's id -> job id, until that job ends
+        self.callers: Expiring[str] = Expiring()  #: the same, as long as the record of an ended job is kept
+        self.drain: tuple[int, int, float] = (0, 0, 0.0)  #: at a refusal: when, jobs ended, and how many a second
         self._due: list[tuple[int, int, str]] = []
         self._postponed_count = 0
         self._entry = (0, 0)
@@ -128,16 +140,35 @@ class MemoryQueue:
 
     @property
     def was_used(self) -> bool:
-        """Whether the queue ever had a job."""
-        return max(self._entry, self._delayed) > (0, 0)
+        """Whether the queue ever had a job, or is paused."""
+        return self.paused or max(self._entry, self._delayed) > (0, 0)
 
-    def add(self, body: bytes, now_ms: int, problem: str | None = None) -> str:
+    def add(self, body: bytes, now_ms: int, problem: str | None = None, *, counted: bool = True) -> str:
         """Append a job and return its id, which is its entry's."""
         self.submitted_count += 1
         entry = self._next_entry(now_ms)
         job = Job(id=f"{self.name}:{entry.decode()}", body=body, state=State.QUEUED, entry=entry, problem=problem)
+        job.counted = counted
+        self.held_bytes += len(body) if counted else 0
         self.jobs[job.id] = self.waiting[entry] = job
         return job.id
+
+    def mark(self, job_id: str, unique: str, caller_id: str) -> None:
+        """Give a job that was just added its keys."""
+        job = self.jobs[job_id]
+        job.unique, job.caller_id = unique, caller_id
+        if unique:
+            self.unique[unique] = job_id
+        if caller_id:
+            self.live_callers[caller_id] = job_id
+
+    def first_of(self, unique: str, caller_id: str, now_ms: int) -> str | None:
+        """Return the id of the job that has one of these keys; None when none has."""
+        return (self.unique.get(unique) if unique else None) or (self.called(caller_id, now_ms) if caller_id else None)
+
+    def called(self, caller_id: str, now_ms: int) -> str | None:
+        """Return the id of the job that its caller gave this one."""
+        return self.live_callers.get(caller_id) or self.callers.get(caller_id, now_ms)
 
     def add_later(self, body: bytes, due_at_ms: int, now_ms: int) -> str:
         """Keep a job until it is due and return its id."""
@@ -146,13 +177,18 @@ class MemoryQueue:
         self._delayed = (now_ms, 0) if now_ms > at_ms else (at_ms, number + 1)
         job_id = f"{self.name}:{self._delayed[0]}-d{self._delayed[1]}"
         self.jobs[job_id] = job = Job(id=job_id, body=body, state=State.DELAYED)
+        self.held_bytes += len(body)
         self._postpone(job, due_at_ms)
         return job_id
 
-    def append_again(self, job_id: str, body: bytes, now_ms: int) -> None:
-        """Append a job that had an entry, or an id, before."""
+    def append_again(self, job_id: str, body: bytes, now_ms: int, before: Job | None = None) -> None:
+        """Append a job that had an entry, or an id, before; `before` is what it was, unless it had ended."""
         entry = self._next_entry(now_ms)
         job = Job(id=job_id, body=body, state=State.QUEUED, entry=entry, moved=True)
+        if before is not None:
+            job.unique, job.caller_id = before.unique, before.caller_id
+        else:
+            self.held_bytes += len(body)
         self.jobs[job_id] = self.waiting[entry] = job
 
     def take(self, job: Job, source: Source) -> Lease:
@@ -164,14 +200,37 @@ class MemoryQueue:
         job.deliveries += 1
         return lease
 
-    def end(self, job: Job) -> None:
-        """Forget a held job."""
-        del self.held[job.entry], self.jobs[job.id]
+    def end(self, job: Job, now_ms: int, ttl_ms: int) -> None:
+        """Forget a held job, and free its unique key."""
+        del self.held[job.entry]
+        self.forget(job, now_ms, ttl_ms)
+
+    def forget(self, job: Job, now_ms: int, ttl_ms: int = 0) -> None:
+        """Forget a job that no container has any more, and free its keys; its caller's id after `ttl_ms`."""
+        del self.jobs[job.id]
+        self.ended_count += 1
+        self.held_bytes -= len(job.body) if job.counted else 0
+        if self.unique.get(job.unique) == job.id:
+            del self.unique[job.unique]
+        if self.live_callers.get(job.caller_id) == job.id:
+            del self.live_callers[job.caller_id]
+            self.callers.purge(now_ms)
+            if ttl_ms > 0:
+                self.callers.put(job.caller_id, job.id, now_ms + ttl_ms)
+
+    def withdraw(self, job: Job) -> None:
+        """Forget a job that waits, for a worker or for its time."""
+        self.waiting.pop(job.entry, None)
+        del self.jobs[job.id]
+        if self.later.pop(job.id, None) is not None:
+            self._due = [each for each in self._due if each[2] != job.id]
+            heapq.heapify(self._due)
 
     def retry(self, job: Job, body: bytes, due_at_ms: int) -> None:
         """Keep a held job, with another body, until it is due."""
         del self.held[job.entry]
-        job.body, job.state, job.source = body, State.RETRYING, None
+        self.held_bytes += len(body) - (len(job.body) if job.counted else 0)
+        job.body, job.state, job.source, job.counted = body, State.RETRYING, None, True
         self._postpone(job, due_at_ms)
 
     def put_back(self, job: Job) -> None:
@@ -187,7 +246,8 @@ class MemoryQueue:
         moved_count = 0
         while moved_count < count and self._due and self._due[0][0] <= now_ms:
             job_id = heapq.heappop(self._due)[2]
-            self.append_again(job_id, self.later.pop(job_id).body, now_ms)
+            job = self.later.pop(job_id)
+            self.append_again(job_id, job.body, now_ms, job)
             moved_count += 1
         return moved_count
 
@@ -224,6 +284,8 @@ class MemoryState:
         self.tokens: Expiring[list[str]] = Expiring(_TOKENS_MAX_COUNT)
         self.fleet: Expiring[bytes] = Expiring()
         self.listeners: list[Callable[[], None]] = []
+        self.ears: list[tuple[tuple[str, ...], Callable[[str, str], None]]] = []
+        self.progress: Expiring[Progress] = Expiring()
         self.epoch_count = 0
         self.jobs_came = False  #: set by a verb that made jobs ready; `verb` wakes the listeners and clears it
 
@@ -239,6 +301,7 @@ class MemoryState:
         self.results.purge(now_ms)
         self.tokens.purge(now_ms)
         self.fleet.purge(now_ms)
+        self.progress.purge(now_ms)
 
 
 _named: Final[dict[str, MemoryState]] = {}

@@ -16,7 +16,7 @@ from headrace.jobs.states import State
 
 from .memory_access import Access
 from .memory_state import Job, MemoryQueue, MemoryState
-from .views import JobView, QueueView
+from .views import JobView, Progress, QueueView
 
 
 class MemoryViews:
@@ -33,8 +33,13 @@ class MemoryViews:
     def records(self, job_ids: Sequence[str]) -> list[ResultRecord | None]:
         """Return the result records that are there."""
         with self._access.verb("records") as (state, now_ms):
-            found = [state.results.get(job_id, now_ms) for job_id in job_ids]
+            found = [state.results.get(_own_id(state, job_id, now_ms), now_ms) for job_id in job_ids]
         return [None if record is None else codec.unpack_record(record) for record in found]
+
+    def progress(self, job_ids: Sequence[str]) -> list[Progress | None]:
+        """Return how far each job says that it is."""
+        with self._access.verb("progress") as (state, now_ms):
+            return [state.progress.get(job_id, now_ms) for job_id in job_ids]
 
     def queue_names(self) -> list[str]:
         """Return the queues that ever had a job, sorted."""
@@ -121,7 +126,15 @@ def _queue_of(state: MemoryState, job_id: str) -> MemoryQueue | None:
     return state.queues.get(job_id.partition(":")[0])
 
 
+def _own_id(state: MemoryState, job_id: str, now_ms: int) -> str:
+    """Return the id of the job that its caller gave this one; any other id as it is."""
+    found = ids.caller_id(job_id)
+    queue = state.queues.get(found[0]) if found else None
+    return (queue.called(found[1], now_ms) if found and queue else None) or job_id
+
+
 def _find(state: MemoryState, job_id: str, now_ms: int) -> JobView | None:
+    job_id = _own_id(state, job_id, now_ms)
     parsed = ids.parse(job_id)
     queue = state.queues.get(parsed.queue) if parsed else None
     if parsed is None or queue is None:
@@ -164,6 +177,7 @@ def _depths(state: MemoryState, name: str, now_ms: int) -> QueueView:
         oldest_age_s=max(0, now_ms - int(oldest.partition(b"-")[0])) / 1000 if oldest else 0.0,
         workers=workers,
         submitted=queue.submitted_count,
+        paused=queue.paused,
     )
 
 

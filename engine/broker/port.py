@@ -36,6 +36,7 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
         moved_id: The job's id where the entry is not the one that it got first; None otherwise.
         starts: Earlier deliveries of this entry whose start a crash may have cut short.
         problem: Why the entry cannot be read; None when it can.
+        counted: Whether its bytes were counted when it was added; not those of plain fields.
     """
 
     source: Source
@@ -44,6 +45,7 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     moved_id: str | None = None
     starts: int = 0
     problem: str | None = None
+    counted: bool = True
 
     @property
     def job_id(self) -> str:
@@ -58,11 +60,23 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
         body: The packed envelope.
         delay_ms: Milliseconds from now, by the server's clock; 0 for at once.
         due_at_ms: Milliseconds since the epoch; 0 for none. Only one of the two is set.
+        unique: Its unique key; empty for none. Only one job in a queue has it at a time.
+        caller_id: Its caller's own id for it; empty for none. Unique as long as the job's record is kept.
+        returns_first: Whether who submits it wants the first job of its key in its stead; brokers need not look.
     """
 
     body: bytes
     delay_ms: int = 0
     due_at_ms: int = 0
+    unique: str = ""
+    caller_id: str = ""
+    returns_first: bool = False
+
+
+class FirstId(str):
+    """In the answer to `publish`: this job was not added, since another has its key; the id is that other's."""
+
+    __slots__ = ()
 
 
 class Bound(msgspec.Struct, frozen=True):
@@ -70,9 +84,13 @@ class Bound(msgspec.Struct, frozen=True):
 
     Attributes:
         length: Jobs queued and delayed; 0 for no bound.
+        size_bytes: Bytes of the envelopes of jobs that have not ended; 0 for no bound. Plain XADDs are not counted.
+        memory: Share of the server's maxmemory, 0 to 1; 0 for no bound. No bound either where it has no maxmemory.
     """
 
     length: int = 0
+    size_bytes: int = 0
+    memory: float = 0.0
 
 
 class Registration(msgspec.Struct, frozen=True):
@@ -116,7 +134,7 @@ class Broker(Protocol):
     url: str
 
     def publish(self, queue: str, jobs: Sequence[Submission], token: str, bound: Bound) -> list[str]:
-        """Add a batch, all or none, and return the ids in order.
+        """Add a batch, all or none, and return the ids in order; a FirstId for each whose key another job has.
 
         Args:
             queue: Name of the queue.

@@ -17,9 +17,8 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from headrace.config import limits
 from headrace.config.logs import logger
-from headrace.jobs import ids
 from headrace.jobs.disposition import Disposition
-from headrace.jobs.errors import BrokerUnavailable, QueueFull
+from headrace.jobs.errors import BrokerUnavailable
 
 from ..observe.seldom import Seldom
 from ..redisio.address import parse_address
@@ -28,10 +27,11 @@ from ..redisio.faults import unavailable
 from ..redisio.keys import GROUP, RETURNED, TOKEN_TTL_S, Keys
 from ..redisio.scripts import run, script
 from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submission
+from .redis_control import RedisControl
 from .redis_entries import lease_of, leases_of
+from .redis_publishing import command_for, ids_in, refusal
 from .redis_settling import calls_for
 from .redis_standing import Hold, Standing, awake_s
-from .redis_views import RedisViews
 
 seldom = Seldom(logger("headrace.redis"))
 
@@ -43,7 +43,7 @@ _INTERRUPT_TRIES, _INTERRUPT_PAUSE_S = 3, 0.0005
 _REVOKED_PAUSE_S: Final = 0.05
 
 
-class RedisBroker(RedisViews):
+class RedisBroker(RedisControl):
     """Broker and BrokerViews on a server.
 
     Args:
@@ -74,18 +74,7 @@ class RedisBroker(RedisViews):
         """Add a batch, all or none, and return the ids in order; see Broker."""
         if not jobs:
             return []
-        keys = self._keys.of(queue)
-        token_ttl_s = TOKEN_TTL_S if token else 0
-        three = (keys.jobs, keys.delayed, keys.token + token.encode())
-        later = any(job.delay_ms or job.due_at_ms for job in jobs)
-        if later:
-            pairs = [part for job in jobs for part in (job.due_at_ms or f"+{job.delay_ms}", job.body)]
-            command = script("submit_later").call(
-                (*three, keys.bodies, keys.meta), GROUP, bound.length, token_ttl_s, queue, *pairs
-            )
-        else:
-            command = script("submit").call(three, GROUP, bound.length, token_ttl_s, *[job.body for job in jobs])
-        commands: list[Command] = [command, (b"SADD", self._keys.queues, queue)]
+        commands = [command_for(self._keys, queue, jobs, token, bound), (b"SADD", self._keys.queues, queue)]
         try:
             answer, _ = run(self._any, commands)
         except BrokerUnavailable:
@@ -93,9 +82,8 @@ class RedisBroker(RedisViews):
                 raise
             answer, _ = run(self._any, commands)  # the token sees to it that nothing is added twice
         if isinstance(answer, bytes):
-            first = answer.decode()
-            return _mixed_ids(queue, first) if later else ids.numbered(queue, first, len(jobs))
-        raise self._refused(answer, queue, len(jobs), bound)
+            return ids_in(answer.decode(), queue, jobs)
+        raise refusal(answer, self._address, queue, jobs, bound)
 
     def register(self, registration: Registration) -> None:
         """Enter this worker as a reader; called again, it starts a new epoch and what the old one holds is orphaned."""
@@ -345,37 +333,8 @@ class RedisBroker(RedisViews):
             hold.last = b"0-0"
             hold.taken.clear()
 
-    def _refused(self, answer: Any, queue: str, count: int, bound: Bound) -> Exception:
-        """Return the error for a batch that was not added."""
-        if isinstance(answer, int):
-            return QueueFull(
-                f"queue {queue!r} is full: {answer} jobs are queued or delayed, and {count} more would pass its bound "
-                f"of {bound.length}; workers are slower than producers: submit again later, add workers, or raise "
-                f"max_queue_length",
-                queue=queue,
-                depth=answer,
-                bound=bound.length,
-            )
-        if isinstance(answer, OutOfMemoryError):
-            return QueueFull(
-                f"queue {queue!r} takes no more: the server at {self.url} is at its maxmemory; let workers catch up, "
-                f"or raise its maxmemory",
-                queue=queue,
-                reason="memory",
-            )
-        return unavailable(answer, self._address)
-
-
-def _mixed_ids(queue: str, answer: str) -> list[str]:
-    """Return the ids of a batch of which some jobs are delayed."""
-    entry, delayed, marks = answer.split(" ")
-    at_once = iter(ids.numbered(queue, entry, marks.count("q")) if entry != "-" else ())
-    later = iter(ids.numbered(queue, delayed, marks.count("d")) if delayed != "-" else ())
-    return [next(later) if mark == "d" else next(at_once) for mark in marks]
-
 
 if TYPE_CHECKING:
-    from .port import Broker
-    from .views import BrokerViews
+    from .control import OpenBroker
 
-    _fills_both_ports: tuple[type[Broker], type[BrokerViews]] = (RedisBroker, RedisBroker)
+    _fills_all_ports: type[OpenBroker] = RedisBroker

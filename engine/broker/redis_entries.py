@@ -36,7 +36,7 @@ def lease_of(source: Source, entry: bytes, fields: Sequence[bytes], starts: int 
         starts: Earlier deliveries.
     """
     body, moved_id, problem = read_fields(fields)
-    return Lease(source, entry, body, moved_id, starts, problem)
+    return Lease(source, entry, body, moved_id, starts, problem, b"m" in fields[::2])
 
 
 def read_fields(fields: Sequence[bytes]) -> tuple[bytes, str | None, str | None]:

@@ -11,7 +11,7 @@ from headrace.config import limits
 from headrace.jobs.disposition import Disposition, Kind
 
 from ..redisio.connections import Command
-from ..redisio.keys import GROUP, RETURNED, Keys, QueueKeys
+from ..redisio.keys import GROUP, RETURNED, UNIQUE_TTL_MS, Keys, QueueKeys
 from ..redisio.scripts import script
 from .port import Source
 
@@ -31,7 +31,7 @@ def calls_for(keys: Keys, dispositions: Sequence[Disposition]) -> list[Call]:
     done = Kind.DONE
     for disposition in dispositions:
         lease = disposition.lease
-        if disposition.kind is done and lease.moved_id is None:
+        if disposition.kind is done and lease.moved_id is None and not disposition.is_keyed:
             key = (lease.source, disposition.ttl_ms)
             group = plain.get(key)
             if group is None:
@@ -62,9 +62,9 @@ def _done(keys: QueueKeys, source: Source, ttl_ms: int, group: list[Disposition]
     if len(group) > 1 and sum(map(len, records)) > limits.MESSAGE_MAX_BYTES:
         half = len(group) // 2
         return _done(keys, source, ttl_ms, group[:half]) + _done(keys, source, ttl_ms, group[half:])
-    command = script("settle").call(
-        (keys.workers, keys.jobs, keys.entry_result), source.member, GROUP, ttl_ms, *entries, *records
-    )
+    size_bytes = sum([len(each.lease.body) for each in group if each.lease.counted])
+    five = (keys.workers, keys.jobs, keys.entry_result, keys.delayed, keys.meta)
+    command = script("settle").call(five, source.member, GROUP, ttl_ms, size_bytes, *entries, *records)
     return [(command, len(group))]
 
 
@@ -80,13 +80,17 @@ def _special(keys: QueueKeys, source: Source, group: list[Disposition]) -> list[
             args += (max(0, each.delay_ms), each.body, b"")
         else:
             args += (each.ttl_ms, each.record if each.ttl_ms > 0 else b"", each.letter)
+        # What retries is counted from now on, whoever added it.
+        shrunk_bytes = (len(each.lease.body) if each.lease.counted else 0) - len(each.body)
+        args += (shrunk_bytes, each.unique, each.caller_id)
     command = script("settle_special").call(
-        (keys.workers, keys.jobs, keys.index, keys.delayed, keys.bodies, keys.dead, keys.letter, keys.result),
-        source.member, GROUP, _DEAD_TTL_MS, *args,
+        (keys.workers, keys.jobs, keys.index, keys.delayed, keys.bodies, keys.dead, keys.letter, keys.result, keys.meta,
+         keys.unique, keys.caller),
+        source.member, GROUP, _DEAD_TTL_MS, UNIQUE_TTL_MS, *args,
     )  # fmt: skip
     return [(command, len(group))]
 
 
 def _give_back(keys: QueueKeys, source: Source, starts: int, entries: list[bytes]) -> Call:
-    command = script("give_back").call((keys.workers, keys.jobs), source.member, GROUP, RETURNED, starts, *entries)
+    command = script("give_back").call((keys.workers, keys.jobs, keys.control), source.member, GROUP, RETURNED, starts, *entries)
     return command, len(entries)

@@ -21,7 +21,7 @@ from ..redisio.connections import Command, Wires, raise_first
 from ..redisio.keys import GROUP, RETURNED, Keys
 from ..redisio.scripts import run, script
 from .redis_entries import read_fields
-from .views import JobView, QueueView
+from .views import JobView, Progress, QueueView, unpack_progress
 
 _DEAD_TTL_MS: Final = round(limits.DEAD_TTL_S * 1000)
 #: Where the pages of `jobs` go on: among entries, or among jobs that wait for their time.
@@ -44,6 +44,7 @@ class RedisViews:
 
     def lookup(self, job_ids: Sequence[str]) -> list[JobView | None]:
         """Return what is known of each job; None for ids that never were."""
+        job_ids = self._resolved(job_ids)
         look = script("lookup")
         parsed = [ids.parse(job_id) for job_id in job_ids]
         commands = []
@@ -61,7 +62,8 @@ class RedisViews:
         ]
 
     def records(self, job_ids: Sequence[str]) -> list[ResultRecord | None]:
-        """Return the result records that are there, in one round trip."""
+        """Return the result records that are there, in one round trip; one more for callers' own ids."""
+        job_ids = self._resolved(job_ids)
         places: dict[str, list[int]] = {}
         for i, job_id in enumerate(job_ids):
             if (parts := ids.parse(job_id)) is not None:
@@ -76,6 +78,16 @@ class RedisViews:
                 if data is not None:
                     records[i] = codec.unpack_record(data)
         return records
+
+    def progress(self, job_ids: Sequence[str]) -> list[Progress | None]:
+        """Return how far each job says that it is, in one round trip."""
+        parsed = [ids.parse(job_id) for job_id in job_ids]
+        keys = [
+            self._names.of(parts.queue).progress + job_id.encode() if parts else b""
+            for job_id, parts in zip(job_ids, parsed, strict=True)
+        ]
+        replies = iter(self._run([(b"GET", key) for key in keys if key]))
+        return [unpack_progress(next(replies)) if key else None for key in keys]
 
     def queue_names(self) -> list[str]:
         """Return the queues that ever had a job or a worker, sorted."""
@@ -99,8 +111,11 @@ class RedisViews:
                 oldest_age_s=max(0, age_ms) / 1000,
                 workers=workers,
                 submitted=submitted,
+                paused=bool(paused),
             )
-            for name, (delayed, queued, running, dead, age_ms, workers, submitted) in zip(names, replies, strict=True)
+            for name, (delayed, queued, running, dead, age_ms, workers, submitted, paused) in zip(
+                names, replies, strict=True
+            )
         ]
 
     def jobs(self, queue: str, state: State | None, cursor: str, limit: int) -> tuple[list[JobView], str]:
@@ -182,6 +197,15 @@ class RedisViews:
         replies = run(self._wires, commands)
         raise_first(replies, self._where)
         return replies
+
+    def _resolved(self, job_ids: Sequence[str]) -> Sequence[str]:
+        """Return the ids, callers' own replaced by those of their jobs; unknown ones stay as they are."""
+        callers = {i: found for i, job_id in enumerate(job_ids) if (found := ids.caller_id(job_id))}
+        if not callers:
+            return job_ids
+        replies = self._run([(b"GET", self._names.of(q).caller + name.encode()) for q, name in callers.values()])
+        known = {i: found.decode() for i, found in zip(callers, replies, strict=True) if found}
+        return [known.get(i, job_id) for i, job_id in enumerate(job_ids)]
 
     def _letters(self, job_ids: Sequence[str]) -> list[DeadLetter | None]:
         parsed = [(job_id, parts) for job_id in job_ids if (parts := ids.parse(job_id))]

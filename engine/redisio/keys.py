@@ -14,6 +14,9 @@ GROUP: Final = b"headrace"
 RETURNED: Final = b"returned"
 #: How long a batch's token is kept: longer than anybody goes on resending.
 TOKEN_TTL_S: Final = 600
+#: How long a unique key stands after its job was due, or was put off last: far longer than jobs wait. It is a backstop
+#: only: what ends a job frees its key, and a key whose job is gone is taken over.
+UNIQUE_TTL_MS: Final = 30 * 86_400_000
 
 
 class KeyRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +58,8 @@ TABLE: Final = (
         type="stream",
         expires=False,
         holds="the queue: field m is the envelope, field i the job's id where it had another entry first",
-        writers="submit.lua, submit_later.lua, promote.lua, dead_retry.lua, anybody's XADD; settling deletes",
+        writers="submit.lua, submit_later.lua, submit_keyed.lua, promote.lua, dead_retry.lua, anybody's XADD; settling "
+        "deletes",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:workers",
@@ -69,22 +73,26 @@ TABLE: Final = (
         type="hash",
         expires=False,
         holds="delayed: how many jobs were delayed from the start; moved: entries that were no new job; lease: the "
-        "longest lease seen, in milliseconds",
-        writers="submit_later.lua, promote.lua, dead_retry.lua, register.lua",
+        "longest lease seen, in milliseconds; paused: there while the queue is; bytes: of the envelopes that were "
+        "submitted and have not ended; memory_at, memory: when the server's memory was looked at, and the share of its "
+        "maxmemory in use; drain_at, drained, drain_rate: when the queue was last found full, entries deleted until "
+        "then, and how many a second",
+        writers="submit.lua, submit_later.lua, submit_keyed.lua, settle.lua, settle_special.lua, promote.lua, "
+        "dead_retry.lua, register.lua, pause.lua",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:delayed",
         type="zset",
         expires=False,
         holds="job id -> when it is due, milliseconds by the server's clock; delayed and retrying jobs",
-        writers="submit_later.lua, settle_special.lua; promote.lua removes",
+        writers="submit_later.lua, submit_keyed.lua, settle_special.lua; promote.lua and cancel.lua remove",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:bodies",
         type="hash",
         expires=False,
         holds="job id -> envelope, for each member of :delayed",
-        writers="submit_later.lua, settle_special.lua; promote.lua removes",
+        writers="submit_later.lua, submit_keyed.lua, settle_special.lua; promote.lua and cancel.lua remove",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:index",
@@ -112,14 +120,49 @@ TABLE: Final = (
         type="string",
         expires=True,
         holds="a packed result record",
-        writers="settle.lua, settle_special.lua; dead_retry.lua removes",
+        writers="settle.lua, settle_special.lua, cancel.lua; dead_retry.lua removes",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:events",
+        type="stream",
+        expires=False,
+        holds="what happened, field e a packed batch of events; capped, about 16 MiB and 10,000 batches at most",
+        writers="settle.lua, settle_special.lua, announce; each drops the oldest",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:token:TOKEN",
         type="string",
         expires=True,
         holds="what a batch was answered, so that the same batch sent again gets the same answer",
-        writers="submit.lua, submit_later.lua, recover.lua",
+        writers="submit.lua, submit_later.lua, submit_keyed.lua, recover.lua",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:unique:KEY",
+        type="string",
+        expires=True,
+        holds="the id of the job that has this unique key, until it ends",
+        writers="submit_keyed.lua; settle_special.lua pushes its time on at a retry and removes it at the end",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:id:ID",
+        type="string",
+        expires=True,
+        holds="the id of the job that was submitted under this id of its caller's, for as long as its record is kept",
+        writers="submit_keyed.lua; settle_special.lua shortens its time at the end, or removes it",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:cancelled",
+        type="zset",
+        expires=False,
+        holds="job id -> when this mark ends, milliseconds by the server's clock; running jobs that are to be cancelled",
+        writers="cancel.lua, which removes it when the job has ended; a look at the marks removes what expired",
+    ),
+    KeyRule(
+        name="{namespace}:{{Q}}:progress:ID",
+        type="string",
+        expires=True,
+        holds="how far a job is: a packed array of two numbers, done and in all (nil where nobody knows)",
+        writers="progress_put",
     ),
 )
 
@@ -130,11 +173,16 @@ class QueueKeys(msgspec.Struct, frozen=True):
     Attributes:
         queue: The queue's name.
         name: The same as bytes.
-        jobs, workers, meta, delayed, bodies, index, dead: The keys; see TABLE.
+        jobs, workers, meta, delayed, bodies, index, dead, events: The keys; see TABLE.
         result: What a result's key begins with; the job's id follows.
         entry_result: The same with the queue's name in it; the entry follows.
         letter: What a dead letter's key begins with; the job's id follows.
         token: What a token's key begins with.
+        unique: What a unique key's key begins with.
+        caller: What the key of a caller's id begins with.
+        cancelled: The zset of marks; see TABLE.
+        progress: What the key of a job's progress begins with; the job's id follows.
+        control: The channel on which workers of the queue are told what cannot wait; no key.
     """
 
     queue: str
@@ -146,10 +194,16 @@ class QueueKeys(msgspec.Struct, frozen=True):
     bodies: bytes
     index: bytes
     dead: bytes
+    events: bytes
     result: bytes
     entry_result: bytes
     letter: bytes
     token: bytes
+    unique: bytes
+    caller: bytes
+    cancelled: bytes
+    progress: bytes
+    control: bytes
 
 
 class Keys:
@@ -187,8 +241,14 @@ class Keys:
             head + b"bodies",
             head + b"index",
             head + b"dead",
+            head + b"events",
             head + b"result:",
             head + b"result:" + name + b":",
             head + b"deadletter:",
             head + b"token:",
+            head + b"unique:",
+            head + b"id:",
+            head + b"cancelled",
+            head + b"progress:",
+            head + b"control",
         )

@@ -5,10 +5,11 @@ for that are sent again, with their texts, so that nothing can come between. No 
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from redis.exceptions import NoScriptError
@@ -49,7 +50,7 @@ class Exchange(Protocol):
 @cache
 def script(name: str) -> Script:
     """Return the script of lua/NAME.lua."""
-    text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_bytes()
+    text = _INCLUDE.sub(lambda match: _read(f"include_{match[1].decode()}"), _read(name))
     made = Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
     _BY_SHA1[made.sha1] = made
     return made
@@ -77,4 +78,10 @@ def run(wire: Exchange, commands: Sequence[Command]) -> list[Any]:
     return replies
 
 
-_BY_SHA1: dict[bytes, Script] = {}
+def _read(name: str) -> bytes:
+    return resources.files(__package__).joinpath("lua", f"{name}.lua").read_bytes()
+
+
+#: A line for which the text of lua/include_NAME.lua stands: what several scripts do alike.
+_INCLUDE: Final = re.compile(rb"^-- include (\w+)\n", re.MULTILINE)
+_BY_SHA1: Final[dict[bytes, Script]] = {}

@@ -5,7 +5,7 @@
 --       3 {Q}:dead           zset    loses the job
 --       4 {Q}:deadletter:ID  string  removed
 --       5 {Q}:result:ID      string  removed
---       6 {Q}:meta           hash    field moved: entries that are no new job
+--       6 {Q}:meta           hash    fields moved: entries that are no new job; bytes: grows
 -- ARGV  1 the job's id
 --       2 its envelope, its counters set back
 -- Returns 1, or 0 when there is no such letter any more.
@@ -13,6 +13,7 @@ if redis.call('EXISTS', KEYS[4]) == 0 then return 0 end
 local entry = redis.call('XADD', KEYS[1], '*', 'm', ARGV[2], 'i', ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], entry)
 redis.call('HINCRBY', KEYS[6], 'moved', 1)
+redis.call('HINCRBY', KEYS[6], 'bytes', #ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('DEL', KEYS[4], KEYS[5])
 return 1

@@ -8,24 +8,38 @@
 --       6 {Q}:dead        zset    job id -> when it died; what is older than a dead letter may get is removed
 --       7 {Q}:deadletter: string  what the dead letters' keys begin with; the job's id follows
 --       8 {Q}:result:     string  what the results' keys begin with; the job's id follows
+--       9 {Q}:meta        hash    bytes: changes as the envelopes do
+--      10 {Q}:unique:     string  what unique keys begin with; freed when their job ends, pushed on when it goes on
+--      11 {Q}:id:         string  what callers' ids begin with; kept as long as the record of their job
 -- ARGV  1 the registration under which the entries were delivered
 --       2 the consumer group
 --       3 milliseconds that dead letters are kept
---       4... for each job: entry, job id, kind (done, retry, dead), number, bytes, bytes:
+--       4 milliseconds that a unique key stands when its job goes on
+--       5... for each job: entry, job id, kind (done, retry, dead), number, bytes, bytes, bytes by which the queue
+--            shrinks, its unique key or "", its caller's id or "":
 --            done   milliseconds that its record is kept, the record or "", ""
 --            retry  milliseconds until the next try, its envelope, ""
 --            dead   milliseconds that its record is kept, the record or "", the dead letter
 -- Returns how many entries were acknowledged now, or -1 when the registration is gone and nothing was done.
 -- Each job is written down first and acknowledged last: a script that fails in between is not rolled back, and a job
 -- that is in two places runs twice, which is better than not at all.
+-- include counting
 redis.call('ZREM', KEYS[1], '') -- a write that is allowed at maxmemory must come first, else the others are refused there
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return -1 end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local acknowledged, died = 0, false
-for i = 4, #ARGV, 6 do
+local acknowledged, died, shrunk = 0, false, 0
+
+-- Let a key that still is this job's stand for so many milliseconds more; for none, free it.
+local function keep(key, id, ttl)
+  if redis.call('GET', key) ~= id then return end
+  if ttl > 0 then redis.call('PEXPIRE', key, string.format('%.0f', ttl)) else redis.call('DEL', key) end
+end
+
+for i = 5, #ARGV, 9 do
   local entry, id, kind, number, bytes = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local unique, caller = ARGV[i + 7], ARGV[i + 8]
   local pending = redis.pcall('XPENDING', KEYS[2], ARGV[2], entry, entry, 1)
   if not pending.err and #pending > 0 then -- else it was settled before, or the server was emptied: there is no group
     if kind == 'retry' then
@@ -35,15 +49,20 @@ for i = 4, #ARGV, 6 do
     else
       if kind == 'dead' then
         redis.call('SET', KEYS[7] .. id, ARGV[i + 5], 'PX', ARGV[3])
-        redis.call('ZADD', KEYS[6], string.format('%.3f', now + i / 6000), id) -- in the batch's order
+        redis.call('ZADD', KEYS[6], string.format('%.3f', now + i / 9000), id) -- in the batch's order
         died = true
       end
       if bytes ~= '' then redis.call('SET', KEYS[8] .. id, bytes, 'PX', number) end
       redis.call('HDEL', KEYS[3], id)
     end
+    local stands = kind == 'retry' and number + ARGV[4] or 0
+    if unique ~= '' then keep(KEYS[10] .. unique, id, stands) end
+    if caller ~= '' then keep(KEYS[11] .. caller, id, kind ~= 'retry' and bytes ~= '' and tonumber(number) or stands) end
+    shrunk = shrunk + ARGV[i + 6]
     acknowledged = acknowledged + redis.call('XACK', KEYS[2], ARGV[2], entry)
     redis.call('XDEL', KEYS[2], entry)
   end
 end
+take_off(KEYS[2], KEYS[4], KEYS[9], shrunk)
 if died then redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', string.format('%.0f', now - ARGV[3])) end
 return acknowledged

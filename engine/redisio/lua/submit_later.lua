@@ -4,27 +4,27 @@
 --       2 {Q}:delayed  zset    job id -> due
 --       3 {Q}:token:T  string  the answer, kept for a resent batch
 --       4 {Q}:bodies   hash    job id -> envelope
---       5 {Q}:meta     hash    delayed: numbers the delayed jobs
+--       5 {Q}:meta     hash    delayed: numbers the delayed jobs; bytes: grows by the envelopes'; what
+--                              include_admission.lua keeps
 -- ARGV  1 the consumer group
 --       2 the bound, jobs queued and delayed; 0 for none
---       3 seconds that the token is kept; 0 to keep none
---       4 the queue's name
---       5... pairs: when it is due, "+MS" from now or "MS" since the epoch; the envelope
+--       3 the bound, bytes of envelopes; 0 for none
+--       4 the bound, share of the server's maxmemory; 0 for none
+--       5 seconds that the token is kept; 0 to keep none
+--       6 the queue's name
+--       7... pairs: when it is due, "+MS" from now or "MS" since the epoch; the envelope
 -- Returns "ENTRY MS-dN MARKS": the first entry's id and the first delayed job's (either may be "-"; the rest are
--- numbered on from them), and a letter for each job, q for queued and d for delayed. An integer is the depth, for "full".
+-- numbered on from them), and a letter for each job, q for queued and d for delayed. A list is a refusal.
+-- include admission
 local kept = redis.call('GET', KEYS[3])
 if kept then return kept end
 
-local bound = tonumber(ARGV[2])
-if bound > 0 then
-  local count = (#ARGV - 4) / 2
-  local length = redis.call('XLEN', KEYS[1]) + redis.call('ZCARD', KEYS[2])
-  if length + count > bound then
-    local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])
-    if not pending.err then length = length - pending[1] end
-    if length + count > bound then return length end
-  end
-end
+local bytes = 0
+for i = 8, #ARGV, 2 do bytes = bytes + #ARGV[i] end
+local bound = {length = ARGV[2], bytes = ARGV[3], memory = ARGV[4]}
+local keys = {jobs = KEYS[1], delayed = KEYS[2], meta = KEYS[5]}
+local refused = refusal(keys, ARGV[1], bound, (#ARGV - 6) / 2, bytes)
+if refused then return refused end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -32,14 +32,14 @@ local at = string.format('%.0f', now)
 local entry, ms, number = '-', nil, nil
 local delayed, last = '-', nil
 local marks = {}
-for i = 5, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   local due = ARGV[i]
   if string.sub(due, 1, 1) == '+' then due = now + string.sub(due, 2) else due = tonumber(due) end
   if due > now then
     last = redis.call('HINCRBY', KEYS[5], 'delayed', 1)
     local name = at .. '-d' .. string.format('%.0f', last)
     if delayed == '-' then delayed = name end
-    local id = ARGV[4] .. ':' .. name
+    local id = ARGV[6] .. ':' .. name
     redis.call('HSET', KEYS[4], id, ARGV[i + 1])
     redis.call('ZADD', KEYS[2], string.format('%.0f', due), id)
     marks[#marks + 1] = 'd'
@@ -55,5 +55,6 @@ for i = 5, #ARGV, 2 do
   end
 end
 local answer = entry .. ' ' .. delayed .. ' ' .. table.concat(marks)
-if ARGV[3] ~= '0' then redis.call('SET', KEYS[3], answer, 'EX', ARGV[3]) end
+redis.call('HINCRBY', KEYS[5], 'bytes', bytes)
+if ARGV[5] ~= '0' then redis.call('SET', KEYS[3], answer, 'EX', ARGV[5]) end
 return answer

@@ -1,0 +1,85 @@
+"""Batches of submissions into script calls, and what the scripts answer into ids or the error of a refusal.
+
+Pure functions: nothing is sent here. A batch without delays and keys takes the shortest script; what each script checks
+and writes is in redisio/lua/.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import OutOfMemoryError
+
+from headrace.jobs import ids
+from headrace.jobs.errors import QueueFull
+
+from ..redisio.address import Address
+from ..redisio.connections import Command
+from ..redisio.faults import unavailable
+from ..redisio.keys import GROUP, TOKEN_TTL_S, UNIQUE_TTL_MS, Keys
+from ..redisio.scripts import script
+from .port import Bound, FirstId, Submission
+from .refusals import full
+
+
+def command_for(keys: Keys, queue: str, jobs: Sequence[Submission], token: str, bound: Bound) -> Command:
+    """Return the call that adds a batch."""
+    of = keys.of(queue)
+    three = (of.jobs, of.delayed, of.token + token.encode())
+    same = (GROUP, bound.length, bound.size_bytes, str(bound.memory), TOKEN_TTL_S if token else 0)
+    if _is_keyed(jobs):
+        fours: list[bytes | str | int] = []
+        for job in jobs:
+            fours += (_due(job), job.unique, job.caller_id, job.body)
+        eight = (*three, of.bodies, of.meta, of.index, of.unique, of.caller)
+        return script("submit_keyed").call(eight, *same, queue, UNIQUE_TTL_MS, *fours)
+    if _is_later(jobs):
+        pairs = [part for job in jobs for part in (_due(job), job.body)]
+        return script("submit_later").call((*three, of.bodies, of.meta), *same, queue, *pairs)
+    return script("submit").call((*three, of.meta), *same, *[job.body for job in jobs])
+
+
+def ids_in(answer: str, queue: str, jobs: Sequence[Submission]) -> list[str]:
+    """Return the ids of a batch that was added, in its order."""
+    if _is_keyed(jobs):
+        return [word[1:] if word[0] == "+" else FirstId(word[1:]) for word in answer.split(" ")]
+    if not _is_later(jobs):
+        return ids.numbered(queue, answer, len(jobs))
+    entry, delayed, marks = answer.split(" ")
+    at_once = iter(ids.numbered(queue, entry, marks.count("q")) if entry != "-" else ())
+    later = iter(ids.numbered(queue, delayed, marks.count("d")) if delayed != "-" else ())
+    return [next(later) if mark == "d" else next(at_once) for mark in marks]
+
+
+def refusal(answer: Any, address: Address, queue: str, jobs: Sequence[Submission], bound: Bound) -> Exception:
+    """Return the error for a batch that was not added."""
+    if isinstance(answer, list):
+        reason, depth, held_bytes, drain_ms = answer
+        return full(
+            queue,
+            reason.decode(),
+            jobs,
+            bound,
+            depth=depth,
+            held_bytes=held_bytes,
+            drain_s=None if drain_ms < 0 else drain_ms / 1000,
+        )
+    if isinstance(answer, OutOfMemoryError):
+        return QueueFull(
+            f"queue {queue!r} takes no more: the server at {address.url} is at its maxmemory; let workers catch up, "
+            f"or raise its maxmemory",
+            queue=queue,
+            reason="memory",
+        )
+    return unavailable(answer, address)
+
+
+def _is_keyed(jobs: Sequence[Submission]) -> bool:
+    return any(job.unique or job.caller_id for job in jobs)
+
+
+def _is_later(jobs: Sequence[Submission]) -> bool:
+    return any(job.delay_ms or job.due_at_ms for job in jobs)
+
+
+def _due(job: Submission) -> int | str:
+    return job.due_at_ms or f"+{job.delay_ms}"
