@@ -6,12 +6,13 @@ function.
 """
 
 import functools
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 import msgspec
 
+from headrace.config.limits import BATCH_LINGER_S
 from headrace.jobs.errors import ConfigError
 from headrace.jobs.handler import HandlerPlan, OnCrash, RunnerChoice, Span, options_from
 from headrace.jobs.retry import DEFAULT as DEFAULT_RETRY
@@ -25,30 +26,8 @@ C = ParamSpec("C")
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Submitter(Protocol):
-    """What a JobFunction submits through; an engine."""
-
-    async def submit_plan(
-        self, plan: HandlerPlan, args: tuple[Any, ...], kwargs: dict[str, Any], options: SubmitOptions
-    ) -> JobHandle[Any]:
-        """Submit one job."""
-
-    async def submit_plan_many(
-        self, plan: HandlerPlan, items: Iterable[tuple[Any, ...]], options: SubmitOptions
-    ) -> list[JobHandle[Any]]:
-        """Submit a job for each tuple of arguments."""
-
-    def submit_plan_blocking(
-        self, plan: HandlerPlan, args: tuple[Any, ...], kwargs: dict[str, Any], options: SubmitOptions
-    ) -> SyncJobHandle[Any]:
-        """Submit one job from a thread."""
-
-    def submit_plan_many_blocking(
-        self, plan: HandlerPlan, items: Iterable[tuple[Any, ...]], options: SubmitOptions
-    ) -> list[SyncJobHandle[Any]]:
-        """Submit a job for each tuple of arguments from a thread."""
+#: One item of a batch handler's list.
+I = TypeVar("I")  # noqa: E741 - beside C, P, T and R
 
 
 class _Owner:
@@ -234,6 +213,19 @@ class _Decorator:
         return self._register(function)
 
 
+class _BatchDecorator(Protocol):
+    """`@job` with batch=: submitting takes an item of the list that the function takes."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[list[I]], Coroutine[Any, Any, Sequence[R | Exception]]], /
+    ) -> JobFunction[[list[I]], [I], Coroutine[Any, Any, Sequence[R | Exception]], R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[I]], Sequence[R | Exception]], /
+    ) -> JobFunction[[list[I]], [I], Sequence[R | Exception], R]: ...
+
+
 class Handlers:
     """A collection of handlers, to be included by an engine: as routers elsewhere, so that no import goes in a circle.
 
@@ -265,6 +257,24 @@ class Handlers:
         function: None = None,
         /,
         *,
+        batch: int,
+        batch_linger: Span = BATCH_LINGER_S,
+        name: str | None = None,
+        aliases: tuple[str, ...] = (),
+        queue: str | None = None,
+        timeout: Span | None = None,
+        retry: Retry | int | None = DEFAULT_RETRY,
+        result_ttl: Span | None = None,
+        runner: RunnerChoice = "auto",
+        max_deliveries: int | None = None,
+        on_crash: OnCrash = "rerun",
+    ) -> _BatchDecorator: ...
+    @overload
+    def job(
+        self,
+        function: None = None,
+        /,
+        *,
         name: str | None = None,
         aliases: tuple[str, ...] = (),
         queue: str | None = None,
@@ -289,6 +299,8 @@ class Handlers:
         runner: RunnerChoice = "auto",
         max_deliveries: int | None = None,
         on_crash: OnCrash = "rerun",
+        batch: int | None = None,
+        batch_linger: Span = BATCH_LINGER_S,
     ) -> Any:
         """Register a function as a handler; bare, or with options.
 
@@ -303,6 +315,9 @@ class Handlers:
             runner: "auto", or for plain functions "thread" or "process".
             max_deliveries: Starts without an outcome, as when its process dies, after which a job is given up.
             on_crash: "rerun", or "dead" for work that must never start twice, such as mail and payments.
+            batch: One call gets a list of up to so many jobs; submitting takes one item of it. The function returns a
+                value or an exception for each, in order, and each job ends for itself.
+            batch_linger: How long a job waits for others to share its call.
 
         Raises:
             ConfigError: an option is out of its bounds, or another handler has the name.
@@ -320,6 +335,8 @@ class Handlers:
                 runner=runner,
                 max_deliveries=max_deliveries,
                 on_crash=on_crash,
+                batch=batch,
+                batch_linger=batch_linger,
             )
             plan = HandlerPlan(function, options)
             self._add(plan)

@@ -18,6 +18,7 @@ from .arguments import Arguments
 from .codec import head_of
 from .errors import ConfigError
 from .ids import check_queue
+from .items import ItemArguments, check_batch
 from .retry import DEFAULT, Retry, from_option
 
 RunnerChoice = Literal["auto", "thread", "process"]
@@ -40,6 +41,8 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
         runner: "auto", "thread" or "process".
         max_deliveries: Starts without an outcome after which a job is given up; None for the setting.
         on_crash: "rerun", or "dead" for work that must never start twice.
+        batch: The most jobs that one call gets as a list; 0 for one job a call.
+        batch_linger_s: Seconds for which a job waits for others to share its call.
     """
 
     name: str
@@ -51,6 +54,8 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
     runner: RunnerChoice = "auto"
     max_deliveries: int | None = None
     on_crash: OnCrash = "rerun"
+    batch: int = 0
+    batch_linger_s: float = limits.BATCH_LINGER_S
 
 
 class HandlerPlan:
@@ -79,7 +84,14 @@ class HandlerPlan:
         self.runner = _runner_of(function, options)
         self.wants_context = _wants_context(function)
         self.head = head_of(self.name)
-        self.arguments = Arguments(function, name=self.name, skip_first=self.wants_context)
+        if options.batch:
+            try:
+                check_batch(function, wants_context=self.wants_context, in_process=self.runner == "process")
+            except ValueError as error:
+                raise ConfigError(f"handler {self.name!r} ({self.place}), batch={options.batch}: {error}") from None
+            self.arguments: Arguments = ItemArguments(function, name=self.name)
+        else:
+            self.arguments = Arguments(function, name=self.name, skip_first=self.wants_context)
 
     @property
     def timeout_s(self) -> float:
@@ -101,6 +113,8 @@ def options_from(
     runner: RunnerChoice,
     max_deliveries: int | None = None,
     on_crash: OnCrash = "rerun",
+    batch: int | None = None,
+    batch_linger: Span = limits.BATCH_LINGER_S,
 ) -> HandlerOptions:
     """Return checked options for a function.
 
@@ -120,6 +134,8 @@ def options_from(
             raise ValueError(f'on_crash={on_crash!r}: use "rerun" or "dead"')
         if max_deliveries is not None and not 1 <= max_deliveries <= limits.MAX_DELIVERIES_MAX:
             raise ValueError(f"max_deliveries={max_deliveries!r}: use 1 to {limits.MAX_DELIVERIES_MAX}")
+        if batch is not None and not 1 <= batch <= limits.BATCH_MAX_COUNT:
+            raise ValueError(f"batch={batch!r}: use 1 to {limits.BATCH_MAX_COUNT:,}")
         if isinstance(aliases, str):
             raise ValueError(f"aliases={aliases!r}: give a tuple of names")  # noqa: TRY004 - all become one ConfigError
         for each in (name, *aliases):
@@ -135,6 +151,8 @@ def options_from(
             runner=runner,
             max_deliveries=max_deliveries,
             on_crash=on_crash,
+            batch=batch or 0,
+            batch_linger_s=_span("batch_linger", batch_linger, limits.BATCH_LINGER_MAX_S),
         )
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{where}: {error}") from error
@@ -178,13 +196,14 @@ def _check_returns(function: Callable[..., Any]) -> None:
         raise ValueError("it is a generator function: calling it runs nothing; return a list instead of yielding")
 
 
-def _span(option: str, value: Span) -> float:
+def _span(option: str, value: Span, most_s: float = limits.PERIOD_MAX_S) -> float:
     try:
         span_s = units.parse_duration(value)
     except ValueError as error:
         raise ValueError(f"{option}: {error}") from None
-    if span_s > limits.PERIOD_MAX_S:
-        raise ValueError(f"{option}={value!r}: more than a year is a mistake in the unit")
+    if span_s > most_s:
+        shown = units.format_duration(most_s)
+        raise ValueError(f"{option}={value!r}: more than {shown} is a mistake in the unit")
     return span_s
 
 

@@ -5,7 +5,7 @@ outbox: failure paths have one exit, the completer.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -50,6 +50,9 @@ class BoundHandler:
         timeout_s: Seconds a try may run unless the job says otherwise.
         ttl_ms: How long its records are kept unless the job says otherwise.
         max_deliveries: Starts without an outcome after which a job is given up.
+        expires_s: Seconds that its jobs may wait in their queue and still be started; None for no limit.
+        batch: The most jobs that one call gets; 0 for one job a call.
+        batch_linger_s: Seconds for which a job waits for others to share its call.
     """
 
     __slots__ = (
@@ -58,6 +61,9 @@ class BoundHandler:
         "_middleware",
         "_plainly",
         "_unpack",
+        "batch",
+        "batch_linger_s",
+        "expires_s",
         "max_deliveries",
         "plan",
         "pool",
@@ -79,6 +85,9 @@ class BoundHandler:
         self.timeout_s = terms.timeout_s
         self.ttl_ms = terms.ttl_ms
         self.max_deliveries = terms.max_deliveries
+        self.expires_s = plan.options.expires_s
+        self.batch = plan.options.batch
+        self.batch_linger_s = plan.options.batch_linger_s
         self._invocation = invocation
         self._unpack = plan.arguments.unpack
         self._middleware = middleware
@@ -101,6 +110,29 @@ class BoundHandler:
             return self._invocation(*args, **kwargs)
         return self._through(context, args, kwargs)
 
+    def start_batch(
+        self, assignments: "Sequence[Assignment]", refused: dict[int, Failure], slot: Slot
+    ) -> Awaitable[Any]:
+        """Return the awaitable that runs several jobs in one call.
+
+        Args:
+            assignments: The jobs; what middleware sees as its Context is that of the first.
+            refused: Takes the places of those whose arguments do not fit, which the call then leaves out, and why.
+            slot: Where it runs.
+        """
+        items = []
+        for i, assignment in enumerate(assignments):
+            try:
+                items.append(self._unpack(assignment.envelope.args, assignment.envelope.kwargs)[0][0])
+            except InvalidArguments as error:
+                refused[i] = Failure("InvalidArguments", message_of(error), final=True)
+        if not items:
+            return _nothing()
+        if not self._middleware:
+            return self._invocation(items)
+        context = Context(assignments[0].info(), state=self._get_state(), cancel_reason=slot.reason)
+        return self._through(context, (items,), {})
+
     def _through(self, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         def innermost() -> Awaitable[Any]:
             return self._invocation(*args, **kwargs)
@@ -109,6 +141,10 @@ class BoundHandler:
         for middleware in reversed(self._middleware):
             call = _wrapped(middleware, context, call)
         return call()
+
+
+async def _nothing() -> list[Any]:
+    return []
 
 
 def _wrapped(

@@ -68,6 +68,9 @@ class Dispatcher:
         ConfigError: an argument is out of its bounds.
     """
 
+    #: What outcomes are left in; workers with batch handlers have one that takes a call's outcome apart.
+    outbox_class: type[Outbox] = Outbox
+
     def __init__(
         self,
         slots: int = limits.SLOTS,
@@ -91,7 +94,7 @@ class Dispatcher:
             raise ConfigError(f"Dispatcher(timeout={timeout!r}): {error}") from None
         self._backlog = backlog
         self._sinks = tuple(sinks)
-        self.outbox = Outbox(bound=max(slots, backlog), count_due=RULE.count)
+        self.outbox = self.outbox_class(bound=max(slots, backlog), count_due=RULE.count)
         self.recorder = Recorder(time.monotonic())
         self.pools: dict[str, Pool] = {}
         self._runners: dict[str, Runner] = {}

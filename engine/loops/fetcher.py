@@ -61,6 +61,8 @@ class Fetcher:
         self._place = anyio.Event()
         self.last_fetch_s = time.monotonic()
         self.paused_s = 0.0
+        #: Turns room for calls into room for jobs; set where calls take several.
+        self.widen: Callable[[str, int], int] | None = None
 
     def on_room(self) -> None:
         """Say that a pool may have room; called by the pools, in the loop."""
@@ -187,6 +189,8 @@ class Fetcher:
         rooms: dict[str, int] = {}
         for queue in sorted(self._feeds, key=lambda queue: -self._credit[queue]):
             room = min((room_of[pool] for pool in self._feeds[queue]), default=0)
+            if self.widen is not None:
+                room = self.widen(queue, room)
             if room > 0:
                 rooms[queue] = min(room, limits.FETCH_BATCH_MAX_COUNT)
         return rooms

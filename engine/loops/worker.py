@@ -40,9 +40,10 @@ from ..observe.seldom import Seldom
 from ..sinks.broker import BrokerSink
 from ..sinks.port import Sink
 from .assigner import Assigner
-from .assignment import BoundHandler, Middleware, Terms
+from .assignment import Assignment, BoundHandler, Middleware, Terms
 from .dispatcher import Dispatcher
 from .fetcher import Fetcher
+from .gatherer import Gathering, GatheringDispatcher
 from .gauges import dispatcher_report
 from .heartbeat import Heartbeat
 from .stop import Stop
@@ -100,7 +101,8 @@ class Worker:
         )
         self._sink = BrokerSink(broker, rules, self._on_settled)
         self._sinks: tuple[Sink, ...] = (self._sink, *plan.sinks)
-        self.dispatcher = Dispatcher(
+        gathers = any(handler.options.batch for handler in plan.registry)
+        self.dispatcher = (GatheringDispatcher if gathers else Dispatcher)(
             settings.slots,
             backlog=limits.SETTLE_BACKLOG_MAX_COUNT,
             sinks=self._sinks,
@@ -113,7 +115,10 @@ class Worker:
         self._handlers = {name: bound for handler in plan.registry for name, bound in self._bind(handler)}
         self._assigner = Assigner(self._handlers, settings.unknown_handler_grace_s, self.dispatcher.outbox.put)
         self._fetcher = Fetcher(broker, self._feeds(), plan.queues, self._take)
-        self.dispatcher.on_room = self._fetcher.on_room
+        self._gathering = Gathering(self._handlers.values(), self.dispatcher.pools) if gathers else None
+        if self._gathering is not None:
+            self._fetcher.widen = self._gathering.widen
+        self.dispatcher.on_room = self._fetcher.on_room if self._gathering is None else self._on_room
         self._upkeep = Courier(broker.waits)
         self._watch = ProcessWatch(time.monotonic())
         self._cards = {handler.name: _card(handler) for handler in plan.registry}
@@ -172,6 +177,8 @@ class Worker:
         queues = tuple(self._plan.queues)
         async with plain_group() as loops:
             loops.start_soon(self._fetcher.run)
+            if self._gathering is not None:
+                loops.start_soon(self._gathering.run)
             loops.start_soon(self._register_anew, registration)
             loops.start_soon(move, self._broker, self._upkeep, queues)
             loops.start_soon(
@@ -194,6 +201,8 @@ class Worker:
         """Give back, wait for what runs, and in the end interrupt it."""
         dispatcher = self.dispatcher
         unstarted: list[Work] = [*self._suspects.take_back()]
+        if self._gathering is not None:
+            unstarted += self._gathering.take_back()
         for pool in dispatcher.pools.values():
             unstarted += pool.take_back()
         for work in unstarted:
@@ -259,7 +268,15 @@ class Worker:
             pool = self.dispatcher.pools[name]
             for queue in {assignment.queue for assignment in batch}:
                 self._fetcher.learn(queue, pool)
-            pool.offer(self._suspects.sift(batch))
+            self._offer(name, self._suspects.sift(batch))
+
+    def _offer(self, pool: str, batch: Sequence[Assignment]) -> None:
+        self.dispatcher.offer(pool, batch if self._gathering is None else self._gathering.sift(batch))
+
+    def _on_room(self) -> None:
+        self._fetcher.on_room()
+        if self._gathering is not None:
+            self._gathering.on_room()
 
     def _note_lost(self) -> None:
         self._lost.set()
@@ -269,6 +286,8 @@ class Worker:
         while True:
             await self._lost.wait()
             self._suspects.take_back()
+            if self._gathering is not None:
+                self._gathering.take_back()
             for pool in self.dispatcher.pools.values():
                 pool.take_back()
                 pool.cancel_all("lost_lease")
@@ -285,7 +304,7 @@ class Worker:
         """Count a settled batch, once for all of it; let the next suspect start."""
         suspect = self._suspects.next_after(outcomes)
         if suspect is not None:
-            self.dispatcher.offer(suspect.bound.pool, (suspect,))
+            self._offer(suspect.bound.pool, (suspect,))
         recorder, now_s = self.dispatcher.recorder, time.monotonic()
         if any(outcome.status is Status.UNREADABLE for outcome in outcomes):
             pairs = [

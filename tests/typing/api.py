@@ -4,7 +4,7 @@ A line with an ignore comment is an error that both checkers must find: each rep
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true, reportMissingSuperCall=false
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import assert_type
 
@@ -42,6 +42,37 @@ def with_context(ctx: Context, number: float) -> list[float]:
 @engine.job
 async def bare_with_context(ctx: Context, number: float) -> None:
     ctx.check_cancelled()
+
+
+@engine.job(batch=100, batch_linger=0.05)
+async def index(rows: list[str]) -> list[int | Exception]:
+    return [len(row) for row in rows]
+
+
+@handlers.job(queue="rows", batch=10)
+def index_in_a_thread(rows: Sequence[str]) -> list[int]:
+    return [len(row) for row in rows]
+
+
+async def submits_items() -> None:
+    assert_type(await index.submit("a"), JobHandle[int])
+    assert_type(await (await index.submit("a")).result(), int)
+    assert_type(await (await index_in_a_thread.options(delay=1).submit("a")).result(), int)
+    assert_type(await index.submit_many([("a",), ("b",)]), list[JobHandle[int]])
+    assert_type(index.sync.submit("a").result(), int)
+    await index(["a", "b"])
+    await index.submit(["a"])  # type: ignore[arg-type]
+    await index.submit("a", "b")  # type: ignore[call-arg]
+
+
+def wrong_batches() -> None:
+    @engine.job(batch=10)  # type: ignore[arg-type]
+    async def two(rows: list[str], more: int) -> list[int]:
+        return [more for _ in rows]
+
+    @engine.job(batch=10)  # type: ignore[arg-type]
+    async def no_list(row: str) -> list[int]:
+        return [len(row)]
 
 
 async def submits() -> None:
