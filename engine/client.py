@@ -20,6 +20,7 @@ from headrace.jobs.submission import SubmitOptions
 
 from .broker.courier import Courier
 from .broker.port import Bound, Broker, Submission
+from .packing import duplicate
 from .waiting import backoffs_s
 
 
@@ -75,6 +76,7 @@ class Client:
         """Submit one job and return its id.
 
         Raises:
+            DuplicateJob: another job has its id or unique key, and the submission does not ask for that one.
             QueueFull: the queue is at its bound, and stayed there for as long as `options` says to wait.
             BrokerUnavailable: the server is away.
         """
@@ -93,12 +95,13 @@ class Client:
         """Submit jobs in batches of bounded size and return their ids in order; waits while the queue is full.
 
         Raises:
+            DuplicateJob: another job has the unique key of one; those before and some behind it were submitted.
             QueueFull: the queue stayed at its bound; the jobs before were submitted.
             BrokerUnavailable: the server is away; the same.
         """
         ids: list[str] = []
         for batch in batches(jobs, self._bound):
-            ids += await self._publish_patiently(queue, batch, options)
+            ids += refuse_duplicates(batch, await self._publish_patiently(queue, batch, options))
         return ids
 
     async def _publish_patiently(self, queue: str, batch: Sequence[Submission], options: SubmitOptions) -> list[str]:
@@ -180,7 +183,8 @@ class Client:
                 passenger.error = error
         else:
             for passenger, job_id in zip(batch, ids, strict=True):
-                passenger.job_id = job_id
+                passenger.error = duplicate(passenger.submission, job_id)
+                passenger.job_id = str(job_id)
 
     def _pass_on(self, lane: _Lane) -> None:
         """Wake the next in line to carry the rest."""
@@ -196,16 +200,27 @@ def batches(jobs: Iterable[Submission], bound: Bound) -> Iterator[list[Submissio
         bound: The queue's.
     """
     count_max = min(limits.SUBMIT_BATCH_COUNT, max(1, bound.length // 4)) if bound.length else limits.SUBMIT_BATCH_COUNT
+    most_bytes = limits.SUBMIT_BATCH_BYTES
+    if bound.size_bytes:
+        most_bytes = min(most_bytes, bound.size_bytes // 4)
     batch: list[Submission] = []
     size_bytes = 0
     for job in jobs:
         batch.append(job)
         size_bytes += len(job.body)
-        if len(batch) >= count_max or size_bytes >= limits.SUBMIT_BATCH_BYTES:
+        if len(batch) >= count_max or size_bytes >= most_bytes:
             yield batch
             batch, size_bytes = [], 0
     if batch:
         yield batch
+
+
+def refuse_duplicates(jobs: Sequence[Submission], ids: list[str]) -> list[str]:
+    """Return the ids of a batch; raises DuplicateJob for the first that another job's key kept out."""
+    for job, job_id in zip(jobs, ids, strict=True):
+        if (error := duplicate(job, job_id)) is not None:
+            raise error
+    return [str(job_id) for job_id in ids]
 
 
 def new_token() -> str:
@@ -216,5 +231,5 @@ def new_token() -> str:
 def _waited_too_long(error: QueueFull, waited_s: float) -> QueueFull:
     return QueueFull(
         f"waited {waited_s:g} s for room: {error}", queue=error.queue, depth=error.depth, bound=error.bound,
-        reason=error.reason,
+        reason=error.reason, drain_s=error.drain_s,
     )  # fmt: skip

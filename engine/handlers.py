@@ -18,9 +18,10 @@ from headrace.jobs.handler import HandlerPlan, OnCrash, RunnerChoice, Span, opti
 from headrace.jobs.retry import DEFAULT as DEFAULT_RETRY
 from headrace.jobs.retry import Retry
 from headrace.jobs.submission import DEFAULT, UNSET, OnFull, SubmitOptions, submit_options
+from headrace.jobs.unique import OnDuplicate, Unique
 from headrace.workers.context import Context
 
-from .handles import JobHandle, SyncJobHandle
+from .handles import JobHandle, Submitter, SyncJobHandle
 
 C = ParamSpec("C")
 P = ParamSpec("P")
@@ -122,6 +123,7 @@ class JobFunction(Generic[C, P, T, R]):
             InvalidArguments: they do not fit the handler's type hints, or would not survive the wire.
             PayloadTooLarge: they take more than `max_payload`.
             QueueFull: the queue is at its bound.
+            DuplicateJob: another job has its unique key.
             BrokerUnavailable: the server is away.
             ConfigError: the engine is not open (`async with engine:`), or no engine includes this handler.
         """
@@ -145,6 +147,10 @@ class JobFunction(Generic[C, P, T, R]):
         result_ttl: Span | None = None,
         on_full: OnFull | None = None,
         wait_timeout: Span | None = None,
+        id: str | None = None,  # noqa: A002 - the option's name
+        unique: Unique | str | bool | None = None,
+        on_duplicate: OnDuplicate | None = None,
+        expires: Span | datetime | None = None,
     ) -> Submit[P, R]:
         """Return this handler with options for its submissions.
 
@@ -157,6 +163,10 @@ class JobFunction(Generic[C, P, T, R]):
             result_ttl: How long its result is kept; 0 keeps none.
             on_full: "reject" or "wait" when the queue is full.
             wait_timeout: How long to wait then.
+            id: Your own id for the job, one of its queue; kept as long as its result is.
+            unique: A key that one job of the queue has at a time, until it ends; True makes one of the arguments.
+            on_duplicate: "reject" or "return" (the first job's handle) when another job has the id or the key.
+            expires: How long after now it may still be started, or until when.
 
         Raises:
             InvalidArguments: an option is out of its bounds.
@@ -170,6 +180,10 @@ class JobFunction(Generic[C, P, T, R]):
             result_ttl=result_ttl,
             on_full=on_full,
             wait_timeout=wait_timeout,
+            id=id,
+            unique=unique,
+            on_duplicate=on_duplicate,
+            expires=expires,
         )
         return Submit(self, options)
 
@@ -268,6 +282,8 @@ class Handlers:
         runner: RunnerChoice = "auto",
         max_deliveries: int | None = None,
         on_crash: OnCrash = "rerun",
+        expires: Span | None = None,
+        unique: Unique | str | bool | None = None,
     ) -> _BatchDecorator: ...
     @overload
     def job(
@@ -284,6 +300,8 @@ class Handlers:
         runner: RunnerChoice = "auto",
         max_deliveries: int | None = None,
         on_crash: OnCrash = "rerun",
+        expires: Span | None = None,
+        unique: Unique | str | bool | None = None,
     ) -> _Decorator: ...
     def job(
         self,
@@ -301,6 +319,8 @@ class Handlers:
         on_crash: OnCrash = "rerun",
         batch: int | None = None,
         batch_linger: Span = BATCH_LINGER_S,
+        expires: Span | None = None,
+        unique: Unique | str | bool | None = None,
     ) -> Any:
         """Register a function as a handler; bare, or with options.
 
@@ -318,6 +338,8 @@ class Handlers:
             batch: One call gets a list of up to so many jobs; submitting takes one item of it. The function returns a
                 value or an exception for each, in order, and each job ends for itself.
             batch_linger: How long a job waits for others to share its call.
+            expires: How long a job may wait in its queue, once it is due, and still be started.
+            unique: A key that one of its jobs has at a time, until it ends; True makes one of the arguments.
 
         Raises:
             ConfigError: an option is out of its bounds, or another handler has the name.
@@ -337,6 +359,8 @@ class Handlers:
                 on_crash=on_crash,
                 batch=batch,
                 batch_linger=batch_linger,
+                expires=expires,
+                unique=unique,
             )
             plan = HandlerPlan(function, options)
             self._add(plan)

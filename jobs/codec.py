@@ -28,6 +28,7 @@ _FromOne = Annotated[int, msgspec.Meta(ge=1, le=COUNT_MAX)]
 _Factor = Annotated[float, msgspec.Meta(ge=1, le=1e9)]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Moment = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Key = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 _HEAD: Final = b"\x95\x01"  # an array of five, and the version as its first item
 
 
@@ -49,6 +50,8 @@ class EnvelopeOptions(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
         attempt: Which try comes next, from 1.
         deliveries: Starts so far that a crash cut short.
         interruptions: How often a shutdown cut it short.
+        unique: Its unique key, which is freed when it ends.
+        id: Its caller's own id for it.
     """
 
     timeout_s: _Seconds | None = None
@@ -62,6 +65,8 @@ class EnvelopeOptions(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
     attempt: _FromOne = 1
     deliveries: _Count = 0
     interruptions: _Count = 0
+    unique: _Key | None = None
+    id: _Key | None = None
 
 
 NO_OPTIONS: Final = EnvelopeOptions()
@@ -147,6 +152,14 @@ def pack_foreign(
 ) -> bytes:
     """Return an envelope for a handler whose code is not here; its arguments are checked where it runs.
 
+    Raises what `pack_call` does.
+    """
+    return pack_call(name, args, kwargs) + pack_options(options)
+
+
+def pack_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+    """Return an envelope up to its options.
+
     Raises:
         InvalidArguments: they are no plain data, or the name is empty.
     """
@@ -156,7 +169,7 @@ def pack_foreign(
     if not all(isinstance(key, str) for key in by_name):
         raise InvalidArguments(f"{name}(): kwargs are arguments by name, so its keys must be text")
     try:
-        return pack_envelope(name, _encode(list(args)), _encode(by_name), options)
+        return head_of(name) + _encode(list(args)) + _encode(by_name)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidArguments(f"{name}(): the arguments cannot be packed: {error}; send plain data") from None
 
@@ -179,6 +192,15 @@ def unpack_envelope(data: bytes) -> Envelope:
     if envelope.version != VERSION or not envelope.name:
         raise Malformed(_other_version(data) or "the handler's name is empty")
     return envelope
+
+
+def keys_in(data: bytes) -> tuple[str, str]:
+    """Return the unique key and the caller's id that an envelope holds; empty for none, and where it cannot be read."""
+    try:
+        options = unpack_envelope(data).options
+    except Malformed:
+        options = None
+    return ("", "") if options is None else (options.unique or "", options.id or "")
 
 
 def envelope_from_fields(fields: Mapping[bytes, bytes]) -> bytes:

@@ -20,6 +20,7 @@ from .errors import ConfigError
 from .ids import check_queue
 from .items import ItemArguments, check_batch
 from .retry import DEFAULT, Retry, from_option
+from .unique import Unique, unique_from
 
 RunnerChoice = Literal["auto", "thread", "process"]
 OnCrash = Literal["rerun", "dead"]
@@ -43,6 +44,8 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
         on_crash: "rerun", or "dead" for work that must never start twice.
         batch: The most jobs that one call gets as a list; 0 for one job a call.
         batch_linger_s: Seconds for which a job waits for others to share its call.
+        expires_s: Seconds that a job may wait in its queue and still be started; None for as long as it takes.
+        unique: The unique key of its jobs; None for none.
     """
 
     name: str
@@ -56,6 +59,8 @@ class HandlerOptions(msgspec.Struct, frozen=True, kw_only=True):
     on_crash: OnCrash = "rerun"
     batch: int = 0
     batch_linger_s: float = limits.BATCH_LINGER_S
+    expires_s: float | None = None
+    unique: Unique | None = None
 
 
 class HandlerPlan:
@@ -115,6 +120,8 @@ def options_from(
     on_crash: OnCrash = "rerun",
     batch: int | None = None,
     batch_linger: Span = limits.BATCH_LINGER_S,
+    expires: Span | None = None,
+    unique: Unique | str | bool | None = None,
 ) -> HandlerOptions:
     """Return checked options for a function.
 
@@ -138,6 +145,8 @@ def options_from(
             raise ValueError(f"batch={batch!r}: use 1 to {limits.BATCH_MAX_COUNT:,}")
         if isinstance(aliases, str):
             raise ValueError(f"aliases={aliases!r}: give a tuple of names")  # noqa: TRY004 - all become one ConfigError
+        if expires is not None and not _span("expires", expires):
+            raise ValueError(f"expires={expires!r}: none of its jobs would ever be started; leave it out for no limit")
         for each in (name, *aliases):
             _check_name(each)
         _check_returns(function)
@@ -153,6 +162,8 @@ def options_from(
             on_crash=on_crash,
             batch=batch or 0,
             batch_linger_s=_span("batch_linger", batch_linger, limits.BATCH_LINGER_MAX_S),
+            expires_s=None if expires is None else _span("expires", expires),
+            unique=unique_from(unique),
         )
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{where}: {error}") from error

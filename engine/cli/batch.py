@@ -24,9 +24,10 @@ from headrace.jobs.ids import check_queue
 from headrace.jobs.submission import SubmitOptions, check_size
 
 from .. import inspect
-from ..broker.port import Bound, Submission
+from ..broker.port import Submission
 from ..broker.views import BrokerViews
 from ..observe.fleet import HandlerCard
+from ..packing import bound_of
 from ..synchronous import SyncClient
 from .lines import lines
 from .opening import opened_connection
@@ -170,7 +171,7 @@ class Gathering:
             if not self._said_full:
                 self._said_full = True
                 click.echo(f"headrace: waiting for room: {error}", err=True)
-            self._client.submit(queue, jobs, _PATIENT)
+            self._client.submit_many(queue, jobs, _PATIENT)  # in smaller batches where the bound is small
         self._count -= len(jobs)
         self._bytes -= sum(len(job.body) for job in jobs)
         self._summary.accepted += len(jobs)
@@ -187,7 +188,7 @@ def submit_file(path: str, queue: str | None, *, allow_unknown: bool) -> None:
     default_queue = None if queue is None else check_queue(queue)
     summary = Summary()
     with _opened(path) as descriptor, opened_connection() as (settings, connection):
-        client = SyncClient(connection, Bound(length=settings.max_queue_length), "wait")
+        client = SyncClient(connection, bound_of(settings), "wait")
         known = KnownHandlers(client.broker(), allow_unknown=allow_unknown)
         # A batch is taken whole or not at all, so one that is larger than the queue would never fit.
         batch_count = min(limits.SUBMIT_BATCH_COUNT, settings.max_queue_length or limits.SUBMIT_BATCH_COUNT)

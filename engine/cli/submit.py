@@ -12,10 +12,10 @@ import msgspec
 from headrace.jobs import codec
 from headrace.jobs.errors import InvalidArguments, WaitTimeout
 from headrace.jobs.results import unwrap
-from headrace.jobs.submission import check_size, submit_options
+from headrace.jobs.submission import submit_options
 
 from .. import inspect
-from ..broker.port import Bound, Submission
+from ..packing import bound_of, submission_of
 from ..results import wait_blocking
 from ..synchronous import SyncClient
 from .opening import opened_connection
@@ -29,6 +29,7 @@ from .output import print_json
 @click.option("--kwargs", "kwargs_json", metavar="JSON", help="Arguments by name, a JSON object.")
 @click.option("--queue", metavar="NAME", help="Where to; without it, where the handler's worker says, else default.")
 @click.option("--delay", metavar="S", help="Seconds until it is due, or 250ms, 10s, 5m, 1h.")
+@click.option("--id", "own_id", metavar="ID", help="Your own id for the job; a second one of that id is refused.")
 @click.option("--wait", metavar="S", help="Wait so long for the result and print it as JSON.")
 @click.option(
     "--batch", metavar="FILE", help='Submit each line of a file, or of "-": {"name", "args", "kwargs", "queue"}.'
@@ -41,6 +42,7 @@ def command(
     kwargs_json: str | None,
     queue: str | None,
     delay: str | None,
+    own_id: str | None,
     wait: str | None,
     batch: str | None,
     allow_unknown: bool,
@@ -51,9 +53,10 @@ def command(
     not ended in time; then the job goes on, and the id is printed.
     """
     if batch is not None:
-        if name is not None or any(given is not None for given in (args_json, kwargs_json, delay, wait)):
+        if name is not None or any(given is not None for given in (args_json, kwargs_json, delay, own_id, wait)):
             raise click.UsageError(
-                "--batch takes names and arguments from its lines; leave out NAME, --args, --kwargs, --delay and --wait"
+                "--batch takes names and arguments from its lines; leave out NAME, --args, --kwargs, --delay, --id "
+                "and --wait"
             )
         from .batch import submit_file
 
@@ -62,10 +65,10 @@ def command(
     if name is None:
         raise click.UsageError("name the handler: headrace submit NAME --args '[1, 2]', or give --batch FILE")
     args, kwargs = _json("--args", args_json, list), _json("--kwargs", kwargs_json, dict)
-    options = submit_options(queue=queue, delay=delay)
+    options = submit_options(queue=queue, delay=delay, id=own_id)
     wait_s = None if wait is None else submit_options(wait_timeout=wait).wait_timeout_s
     with opened_connection() as (settings, connection):
-        client = SyncClient(connection, Bound(length=settings.max_queue_length), settings.on_full)
+        client = SyncClient(connection, bound_of(settings), settings.on_full)
         broker = client.broker()
         card = inspect.handlers(broker).get(name) if allow_unknown else inspect.check_known(broker, name)
         if card is not None:
@@ -73,10 +76,8 @@ def command(
         elif not allow_unknown:
             note = f"headrace: no worker is running, so {name!r} and its arguments are checked only when one is"
             click.echo(note, err=True)
-        body = check_size(name, codec.pack_foreign(name, args, kwargs, options.envelope), settings.max_payload_bytes)
-        job_id = client.submit(
-            options.queue or (card.queue if card else "default"), [Submission(body, options.delay_ms)], options
-        )[0]
+        submission = submission_of(name, codec.pack_call(name, args, kwargs), options, settings.max_payload_bytes)
+        job_id = client.submit(options.queue or (card.queue if card else "default"), [submission], options)[0]
         if wait_s is None:
             click.echo(job_id)
             return

@@ -66,7 +66,11 @@ class Assigner:
                     continue
             if lease.starts and self._is_dead(lease, envelope, bound):
                 continue
-            offered_at_s = int(lease.entry.partition(b"-")[0]) / 1000 + skew_s
+            entered_at_s = int(lease.entry.partition(b"-")[0]) / 1000
+            if bound.expires_s is not None and now_s - entered_at_s > bound.expires_s:
+                self._expire(lease, envelope, bound)
+                continue
+            offered_at_s = entered_at_s + skew_s
             assignment = Assignment(lease, envelope, bound, envelope.name, timeout_s, offered_at_s)
             batch = batches.get(bound.pool)
             if batch is None:

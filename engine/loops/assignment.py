@@ -17,7 +17,7 @@ from headrace.jobs.failures import message_of
 from headrace.jobs.handler import HandlerPlan
 from headrace.jobs.outcome import Failure
 from headrace.jobs.retry import Retry
-from headrace.workers.context import Context, JobInfo
+from headrace.workers.context import Context, JobInfo, NoteProgress, ignore_progress
 from headrace.workers.runner import Invocation, RemoteFailure
 from headrace.workers.slot import Slot
 
@@ -59,6 +59,7 @@ class BoundHandler:
         "_get_state",
         "_invocation",
         "_middleware",
+        "_note_progress",
         "_plainly",
         "_unpack",
         "batch",
@@ -79,6 +80,7 @@ class BoundHandler:
         terms: Terms,
         middleware: tuple[Middleware, ...] = (),
         get_state: Callable[[], Any] = lambda: None,
+        note_progress: NoteProgress = ignore_progress,
     ) -> None:
         self.plan = plan
         self.pool = plan.runner
@@ -92,6 +94,7 @@ class BoundHandler:
         self._unpack = plan.arguments.unpack
         self._middleware = middleware
         self._get_state = get_state
+        self._note_progress = note_progress
         self._plainly = not middleware and not plan.wants_context
 
     def start(self, assignment: "Assignment", slot: Slot) -> Awaitable[Any]:
@@ -103,7 +106,12 @@ class BoundHandler:
             raise RemoteFailure(Failure("InvalidArguments", message_of(error), final=True)) from None
         if self._plainly:
             return self._invocation(*args, **kwargs)
-        context = Context(assignment.info(), state=self._get_state(), cancel_reason=slot.reason)
+        context = Context(
+            assignment.info(),
+            state=self._get_state(),
+            cancel_reason=slot.reason,
+            note_progress=self._note_progress,
+        )
         if self.plan.wants_context:
             args = (context, *args)
         if not self._middleware:

@@ -50,7 +50,7 @@ class Exchange(Protocol):
 @cache
 def script(name: str) -> Script:
     """Return the script of lua/NAME.lua."""
-    text = _INCLUDE.sub(lambda match: _read(f"include_{match[1].decode()}"), _read(name))
+    text = _INCLUDE.sub(lambda match: _read(f"include/{match[1].decode()}"), _read(name))
     made = Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
     _BY_SHA1[made.sha1] = made
     return made
@@ -82,6 +82,6 @@ def _read(name: str) -> bytes:
     return resources.files(__package__).joinpath("lua", f"{name}.lua").read_bytes()
 
 
-#: A line for which the text of lua/include_NAME.lua stands: what several scripts do alike.
+#: A line for which the text of lua/include/NAME.lua stands: what several scripts do alike.
 _INCLUDE: Final = re.compile(rb"^-- include (\w+)\n", re.MULTILINE)
 _BY_SHA1: Final[dict[bytes, Script]] = {}

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from headrace.jobs.retry import Retry
+    from headrace.jobs.unique import Unique
     from headrace.workers.context import Context
 
 _PLACES = {
@@ -64,6 +65,7 @@ _PLACES = {
         "WaitTimeout",
     ),
     "headrace.jobs.retry": ("Retry",),
+    "headrace.jobs.unique": ("Unique",),
     "headrace.workers.context": ("Context",),
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
@@ -94,6 +96,7 @@ __all__ = [
     "Retry",
     "RetryJob",
     "Ticket",
+    "Unique",
     "UnknownHandler",
     "WaitTimeout",
 ]

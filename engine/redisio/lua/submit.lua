@@ -3,7 +3,7 @@
 -- KEYS  1 {Q}:jobs     stream  one entry a job, field m
 --       2 {Q}:delayed  zset    read: delayed and retrying jobs count towards the bound
 --       3 {Q}:token:T  string  the answer, kept for a resent batch
---       4 {Q}:meta     hash    bytes: grows by the envelopes'; what include_admission.lua keeps
+--       4 {Q}:meta     hash    bytes: grows by the envelopes'; what include/admission.lua keeps
 -- ARGV  1 the consumer group
 --       2 the bound, jobs queued and delayed; 0 for none
 --       3 the bound, bytes of envelopes; 0 for none

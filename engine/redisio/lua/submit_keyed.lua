@@ -5,7 +5,7 @@
 --       3 {Q}:token:T  string  the answer, kept for a resent batch
 --       4 {Q}:bodies   hash    job id -> envelope
 --       5 {Q}:meta     hash    delayed: numbers the delayed jobs; bytes: grows by the envelopes'; what
---                              include_admission.lua keeps
+--                              include/admission.lua keeps
 --       6 {Q}:index    hash    read: whether the job that has a key is still there
 --       7 {Q}:unique:  string  what unique keys begin with; the value is a job's id
 --       8 {Q}:id:      string  what callers' ids begin with; the value is a job's id

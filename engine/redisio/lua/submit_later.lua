@@ -5,7 +5,7 @@
 --       3 {Q}:token:T  string  the answer, kept for a resent batch
 --       4 {Q}:bodies   hash    job id -> envelope
 --       5 {Q}:meta     hash    delayed: numbers the delayed jobs; bytes: grows by the envelopes'; what
---                              include_admission.lua keeps
+--                              include/admission.lua keeps
 -- ARGV  1 the consumer group
 --       2 the bound, jobs queued and delayed; 0 for none
 --       3 the bound, bytes of envelopes; 0 for none
