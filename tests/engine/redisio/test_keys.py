@@ -5,8 +5,9 @@ import re
 import pytest
 import redis
 from redis.crc import key_slot
-from redis_scenes import Open, dead, done, fetch, give_back, recover, retry, submit
+from redis_scenes import BODY, FREE, Open, dead, done, fetch, give_back, recover, retry, submit
 
+from headrace.engine.broker.port import Submission
 from headrace.engine.broker.redis import RedisBroker
 from headrace.engine.redisio.keys import TABLE, Keys
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.redis_core
 def pattern(name: str) -> re.Pattern[str]:
     """Turn a name of the table into what it stands for, in the namespace `headrace` and for any queue."""
     text = name.format(namespace="headrace").replace("{Q}", "{QUEUE}")
-    kinds = {r"\{QUEUE\}": r"\{[^{}]+\}", "ID": ".+", "TOKEN": ".+"}
+    kinds = {r"\{QUEUE\}": r"\{[^{}]+\}", "ID": ".+", "TOKEN": ".+", "KEY": ".+"}
     return re.compile(re.sub("|".join(map(re.escape, kinds)), lambda hit: kinds[hit[0]], re.escape(text)))
 
 
@@ -26,6 +27,7 @@ def scenario(opened: Open) -> None:
     submit(worker, 8)
     submit(worker, 2, delay_ms=60_000, token="later")
     submit(worker, 1, delay_ms=1, token="soon")
+    worker.publish("q", [Submission(BODY, unique="k", caller_id="mine")], "keyed", FREE)
     leases = fetch(worker)
     worker.settle([done(leases[0]), retry(leases[1]), dead(leases[2]), dead(leases[3]), give_back(leases[4])])
     recover(other)
@@ -33,6 +35,8 @@ def scenario(opened: Open) -> None:
     worker.fleet_put("w1", b"report", 5.0)
     worker.promote(["q"])
     other.renew()
+    worker.progress_put({leases[5].job_id: (1.0, None)})
+    worker.cancel([view for view in worker.lookup([leases[5].job_id]) if view])
 
 
 def test_every_key_is_in_the_table(opened: Open, client: redis.Redis) -> None:
@@ -57,7 +61,7 @@ def test_nothing_is_left_of_jobs_that_ended(opened: Open, client: redis.Redis) -
             worker.promote(["q"])
         worker.settle([settle(lease) for lease in leases])
     left = {key.decode().split(":")[2] for key in client.scan_iter("headrace:{q}:*")}
-    assert {"jobs", "workers", "meta", "result", "token"} == left
+    assert {"jobs", "workers", "meta", "result", "token", "events"} == left
     assert 0 == client.xlen("headrace:{q}:jobs")
 
 
@@ -65,7 +69,7 @@ def test_a_queue_has_one_slot() -> None:
     """All keys of a queue share a cluster slot."""
     keys = Keys("headrace").of("mail")
     names = [getattr(keys, field) for field in keys.__struct_fields__ if field not in {"queue", "name"}]
-    assert 11 == len(names)
+    assert 17 == len(names)
     assert 1 == len({key_slot(name) for name in names})
 
 
