@@ -3,14 +3,23 @@
 Each says what it did; reading is in inspect. They decide nothing that the broker decides, and hold no state.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
+
+from headrace.jobs.disposition import DeadLetter
+from headrace.jobs.editing import edited
+from headrace.jobs.errors import JobNotFound
+from headrace.jobs.submission import check_size
 
 from .broker.views import BrokerViews
 
 #: Dead letters in one page, and in one call of a verb.
 PAGE_COUNT = 500
+#: How far apart the batches are that go at a rate.
+TURN_S: Final = 0.1
 
 
 class Handled(msgspec.Struct, frozen=True):
@@ -25,6 +34,29 @@ class Handled(msgspec.Struct, frozen=True):
     missing: tuple[str, ...] = ()
 
 
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """Which dead letters a verb is for; None for any.
+
+    Attributes:
+        queue: Those of this queue.
+        reason: Those with this reason, such as "timed_out".
+        name: Those of this handler.
+        limit: The most.
+    """
+
+    queue: str | None = None
+    reason: str | None = None
+    name: str | None = None
+    limit: int | None = None
+
+    def takes(self, letter: DeadLetter) -> bool:
+        """Return whether it is for a letter of its queue."""
+        return self.reason in (None, letter.reason) and self.name in (None, letter.name)
+
+
+EVERY: Final = Choice()
+
+
 def dead_retry(views: BrokerViews, job_ids: Sequence[str]) -> Handled:
     """Queue dead jobs again under their ids, with all their attempts."""
     return _each(views.dead_retry, job_ids)
@@ -35,20 +67,105 @@ def dead_drop(views: BrokerViews, job_ids: Sequence[str]) -> Handled:
     return _each(views.dead_drop, job_ids)
 
 
-def dead_retry_all(views: BrokerViews, queue: str | None = None, reason: str | None = None) -> Handled:
-    """Queue all dead jobs again that there are now.
+def dead_edit(
+    views: BrokerViews,
+    letter: DeadLetter,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    now_ms: int,
+    max_payload_bytes: int,
+) -> DeadLetter:
+    """Give a dead job other arguments and return its letter, which keeps those that it died with; it stays dead.
 
     Args:
         views: The broker's second port.
-        queue: Only those of this queue.
-        reason: Only those with this reason, such as "timed_out".
+        letter: The letter, as it was read.
+        args: The new positional arguments, checked against the handler's schema by the caller.
+        kwargs: The new arguments by name.
+        now_ms: Milliseconds since the epoch.
+        max_payload_bytes: The setting.
+
+    Raises:
+        InvalidArguments: the letter holds no job that could be read, or the arguments are no plain data.
+        PayloadTooLarge: they take more than `max_payload`.
+        JobNotFound: the letter was retried or dropped meanwhile, or somebody else edited it in the same moment.
     """
-    return Handled(sum(map(views.dead_retry, _pages(views, queue, reason))))
+    changed = edited(letter, args, kwargs, now_ms=now_ms)
+    check_size(letter.name, changed.body, max_payload_bytes)
+    if not views.dead_edit(changed):
+        raise JobNotFound(
+            f"dead letter {letter.id!r} was retried, dropped or changed in this moment; nothing was edited: look at it "
+            f"again (`headrace dead show {letter.id}`)"
+        )
+    return changed
 
 
-def dead_drop_all(views: BrokerViews, queue: str | None = None, reason: str | None = None) -> Handled:
-    """Forget all dead letters that there are now; arguments as for `dead_retry_all`."""
-    return Handled(sum(map(views.dead_drop, _pages(views, queue, reason))))
+def dead_retry_all(views: BrokerViews, choice: Choice = EVERY, pace: "Pace | None" = None) -> Handled:
+    """Queue dead jobs again, the newest first, in bounded batches.
+
+    Whoever interrupts it may begin anew: the letters of jobs that are queued again are gone, so it goes on where it
+    stopped. A job that dies again meanwhile is not met twice.
+
+    Args:
+        views: The broker's second port.
+        choice: Which.
+        pace: How fast; None for as fast as the server takes them.
+    """
+    return _handle_all(views.dead_retry, views, choice, pace or Pace())
+
+
+def dead_drop_all(views: BrokerViews, choice: Choice = EVERY, pace: "Pace | None" = None) -> Handled:
+    """Forget dead letters for good; arguments as for `dead_retry_all`."""
+    return _handle_all(views.dead_drop, views, choice, pace or Pace())
+
+
+class Pace:
+    """How fast letters are handled: evenly, in batches of a tenth of a second.
+
+    Args:
+        rate_per_s: Letters a second; None for no limit.
+        note: Called after each batch with the number handled so far.
+        sleep: Waits for seconds.
+        clock: Returns monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        rate_per_s: float | None = None,
+        note: Callable[[int], None] = lambda _: None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.note = note
+        self._rate_per_s = rate_per_s
+        self._sleep = sleep
+        self._clock = clock
+        self._next_s = clock()
+
+    def batches(self, job_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+        """Yield parts of a page, each when its time has come."""
+        rate = self._rate_per_s
+        count = PAGE_COUNT if rate is None else max(1, min(PAGE_COUNT, int(rate * TURN_S)))
+        for first in range(0, len(job_ids), count):
+            batch = job_ids[first : first + count]
+            if rate is not None:
+                now_s = self._clock()
+                if self._next_s > now_s:
+                    self._sleep(self._next_s - now_s)
+                # What took longer than its turn is not made up for: a burst is what a rate is to prevent.
+                self._next_s = max(self._next_s, now_s) + len(batch) / rate
+            yield batch
+
+
+def _handle_all(verb: Callable[[Sequence[str]], int], views: BrokerViews, choice: Choice, pace: Pace) -> Handled:
+    count = 0
+    for page in _pages(views, choice):
+        for batch in pace.batches(page):
+            count += verb(batch)
+            pace.note(count)
+    return Handled(count)
 
 
 def _each(verb: Callable[[Sequence[str]], int], job_ids: Sequence[str]) -> Handled:
@@ -58,14 +175,17 @@ def _each(verb: Callable[[Sequence[str]], int], job_ids: Sequence[str]) -> Handl
     return Handled(len(wanted) - len(missing), missing)
 
 
-def _pages(views: BrokerViews, queue: str | None, reason: str | None) -> Iterator[list[str]]:
+def _pages(views: BrokerViews, choice: Choice) -> Iterator[list[str]]:
     """Yield ids page by page, from new to old: a job that dies again meanwhile is newer, and is not met twice."""
-    for name in views.queue_names() if queue is None else [queue]:
+    left = choice.limit
+    for name in views.queue_names() if choice.queue is None else [choice.queue]:
         cursor = ""
-        while True:
+        while left is None or left > 0:
             letters, cursor = views.dead(name, cursor, PAGE_COUNT)
-            ids = [letter.id for letter in letters if reason in (None, letter.reason)]
+            ids = [letter.id for letter in letters if choice.takes(letter)][:left]
             if ids:
                 yield ids
+            if left is not None:
+                left -= len(ids)
             if not cursor:
                 break

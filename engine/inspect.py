@@ -172,15 +172,14 @@ def outcome_fields(view: JobView) -> dict[str, Any]:
 def dead_item(letter: DeadLetter) -> dict[str, Any]:
     """Return a dead letter as people see it; args and kwargs are null where the entry cannot be read.
 
-    It is {id, queue, name, reason, error, traceback, attempts, deliveries, died_at_ms, args, kwargs, raw_base64}.
+    It is {id, queue, name, reason, error, traceback, attempts, deliveries, died_at_ms, args, kwargs, raw_base64,
+    edited}; `edited` is null, or {at_ms, args, kwargs}: when the arguments were changed last, and those that died.
     """
-    args: Any = None
-    kwargs: Any = None
-    try:
-        envelope = codec.unpack_envelope(letter.body)
-        args, kwargs = codec.plain_value(envelope.args), codec.plain_value(envelope.kwargs)
-    except (Malformed, msgspec.DecodeError, ValueError):
-        args = kwargs = None
+    args, kwargs = _arguments(letter.body)
+    was: dict[str, Any] | None = None
+    if letter.edited_at_ms:
+        args_before, kwargs_before = _arguments(letter.original)
+        was = {"at_ms": letter.edited_at_ms, "args": args_before, "kwargs": kwargs_before}
     return {
         "id": letter.id,
         "queue": letter.queue,
@@ -194,7 +193,17 @@ def dead_item(letter: DeadLetter) -> dict[str, Any]:
         "args": args,
         "kwargs": kwargs,
         "raw_base64": base64.b64encode(letter.body).decode(),
+        "edited": was,
     }
+
+
+def _arguments(body: bytes) -> tuple[Any, Any]:
+    """Return args and kwargs of an envelope as plain data; both None where it cannot be read."""
+    try:
+        envelope = codec.unpack_envelope(body)
+        return codec.plain_value(envelope.args), codec.plain_value(envelope.kwargs)
+    except (Malformed, msgspec.DecodeError, ValueError):
+        return None, None
 
 
 def dead_letter(views: BrokerViews, job_id: str) -> DeadLetter:

@@ -80,6 +80,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         deliveries: Starts in all.
         died_at_ms: Milliseconds since the epoch.
         body: The packed envelope, or the raw bytes of a malformed entry.
+        edited_at_ms: When its arguments were changed last; 0 for never.
+        original: The envelope that died, once `body` was edited; empty before.
     """
 
     id: str
@@ -93,6 +95,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     died_at_ms: int
     body: bytes
     version: int = codec.VERSION
+    edited_at_ms: int = 0
+    original: bytes = b""
 
 
 _letter = msgspec.msgpack.Decoder(DeadLetter).decode

@@ -54,6 +54,10 @@ class Expiring(Generic[Value]):
         until_ms, value = self._values.get(key, (0, None))
         return value if until_ms > now_ms else None
 
+    def replace(self, key: str, value: Value) -> None:
+        """Put another value where there is one; it keeps its place and its time."""
+        self._values[key] = (self._values[key][0], value)
+
     def pop(self, key: str, now_ms: int) -> Value | None:
         """Forget the value and return it if it stood."""
         until_ms, value = self._values.pop(key, (0, None))

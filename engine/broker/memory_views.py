@@ -11,7 +11,7 @@ import msgspec
 
 from headrace.jobs import codec, ids
 from headrace.jobs.codec import ResultRecord
-from headrace.jobs.disposition import DeadLetter, unpack_letter
+from headrace.jobs.disposition import DeadLetter, pack_letter, unpack_letter
 from headrace.jobs.states import State
 
 from .memory_access import Access
@@ -87,6 +87,16 @@ class MemoryViews:
             there = _queue_of(state, job_id)
             found = there.dead.get(job_id, now_ms) if there else None
         return unpack_letter(found[1]) if found else None
+
+    def dead_edit(self, letter: DeadLetter) -> bool:
+        """Put an edited letter in the place of the one that died at the same time; False when that is not there."""
+        with self._access.verb("dead_edit") as (state, now_ms):
+            there = _queue_of(state, letter.id)
+            found = there.dead.get(letter.id, now_ms) if there else None
+            if there is None or found is None or unpack_letter(found[1]).died_at_ms != letter.died_at_ms:
+                return False
+            there.dead.replace(letter.id, (found[0], pack_letter(letter)))
+            return True
 
     def dead_retry(self, job_ids: Sequence[str]) -> int:
         """Queue dead jobs again under their ids, with all their attempts; return how many were there."""

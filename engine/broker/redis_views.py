@@ -12,7 +12,7 @@ import msgspec
 from headrace.config import limits
 from headrace.jobs import codec, ids
 from headrace.jobs.codec import ResultRecord
-from headrace.jobs.disposition import DeadLetter, unpack_letter
+from headrace.jobs.disposition import DeadLetter, pack_letter, unpack_letter
 from headrace.jobs.outcome import Failure
 from headrace.jobs.states import State
 
@@ -154,6 +154,17 @@ class RedisViews:
     def dead_letter(self, job_id: str) -> DeadLetter | None:
         """Return one dead letter, or None."""
         return self._letters([job_id])[0]
+
+    def dead_edit(self, letter: DeadLetter) -> bool:
+        """Put an edited letter in the place of the one that died at the same time; False when that is not there."""
+        parts = ids.parse(letter.id)
+        if parts is None:
+            return False
+        key = self._names.of(parts.queue).letter + letter.id.encode()
+        before: bytes | None = self._run([(b"GET", key)])[0]
+        if before is None or unpack_letter(before).died_at_ms != letter.died_at_ms:
+            return False
+        return bool(self._run([script("dead_edit").call((key,), before, pack_letter(letter))])[0])
 
     def dead_retry(self, job_ids: Sequence[str]) -> int:
         """Queue dead jobs again under their ids, with all their attempts; return how many were there."""

@@ -89,6 +89,9 @@ class BrokerViews(Protocol):
     def dead_letter(self, job_id: str) -> DeadLetter | None:
         """Return one dead letter, or None."""
 
+    def dead_edit(self, letter: DeadLetter) -> bool:
+        """Put an edited letter in the place of the one that died at the same time; False when that is not there."""
+
     def dead_retry(self, job_ids: Sequence[str]) -> int:
         """Queue dead jobs again under their ids, with all their attempts; return how many were there."""
 

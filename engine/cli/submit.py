@@ -4,13 +4,10 @@ The last line of stdout is the id, with --wait the result as JSON, with --batch 
 checked against what the workers publish; without any worker there is nothing to check against, and stderr says so.
 """
 
-from typing import Any
-
 import click
-import msgspec
 
 from headrace.jobs import codec
-from headrace.jobs.errors import InvalidArguments, WaitTimeout
+from headrace.jobs.errors import WaitTimeout
 from headrace.jobs.results import unwrap
 from headrace.jobs.submission import submit_options
 
@@ -18,6 +15,7 @@ from .. import inspect
 from ..packing import bound_of, submission_of
 from ..results import wait_blocking
 from ..synchronous import SyncClient
+from .arguments import json_of
 from .opening import opened_connection
 from .options import url_option
 from .output import print_json
@@ -64,7 +62,7 @@ def command(
         return
     if name is None:
         raise click.UsageError("name the handler: headrace submit NAME --args '[1, 2]', or give --batch FILE")
-    args, kwargs = _json("--args", args_json, list), _json("--kwargs", kwargs_json, dict)
+    args, kwargs = json_of("--args", args_json, list), json_of("--kwargs", kwargs_json, dict)
     options = submit_options(queue=queue, delay=delay, id=own_id)
     wait_s = None if wait is None else submit_options(wait_timeout=wait).wait_timeout_s
     with opened_connection() as (settings, connection):
@@ -88,22 +86,3 @@ def command(
             click.echo(job_id)
             raise
         print_json(unwrap(job_id, record))
-
-
-def _json(option: str, text: str | None, shape: type) -> Any:
-    """Return what an option's JSON says.
-
-    Raises:
-        InvalidArguments: it is no JSON, or of another shape; says where.
-    """
-    if text is None:
-        return shape()
-    example = "'[1, 2]'" if shape is list else """'{"width": 100}'"""
-    try:
-        value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidArguments(f"{option} {text[:80]!r} is no JSON: {error}; write it as {option} {example}") from None
-    if not isinstance(value, shape):
-        kind = "array" if shape is list else "object"
-        raise InvalidArguments(f"{option} {text[:80]!r}: expected a JSON {kind}, such as {example}")
-    return value

@@ -113,7 +113,7 @@ TABLE: Final = (
         type="string",
         expires=True,
         holds="a packed dead letter",
-        writers="settle_special.lua; dead_retry.lua and dead_drop remove",
+        writers="settle_special.lua, dead_edit.lua; dead_retry.lua and dead_drop remove",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:result:ID",
