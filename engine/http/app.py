@@ -18,13 +18,18 @@ from .gate import gated
 from .gateway import Gateway
 from .problems import problem_of_fault, problem_of_headrace, problem_of_http
 from .records import JSON
-from .routes import health, jobs, statistics
+from .routes import dead, health, jobs, statistics
 
 ROUTES: Final = (
     jobs.submit,
     jobs.submit_batch,
     jobs.show,
     jobs.result,
+    dead.listing,
+    dead.show,
+    dead.edit,
+    dead.drop,
+    dead.retry,
     statistics.statistics,
     health.health,
 )

@@ -26,6 +26,7 @@ from litestar.openapi.spec import (
 from ..observe.statistics import Statistics
 from ..version import VERSION
 from .gateway import Gateway
+from .letters import DeadEdit, DeadItem, DeadPage, DeadRetried, DeadRetry
 from .records import (
     JSON,
     NDJSON,
@@ -100,6 +101,26 @@ class TakesJobs(Operation):
 
 
 @dataclass
+class TakesDeadEdit(Operation):
+    """An operation whose body is other arguments for a dead job."""
+
+    def __post_init__(self) -> None:
+        """Say so."""
+        schema = Reference(ref="#/components/schemas/DeadEdit")
+        self.request_body = RequestBody({JSON: OpenAPIMediaType(schema=schema)}, required=True)
+
+
+@dataclass
+class TakesDeadRetry(Operation):
+    """An operation whose body says which dead jobs."""
+
+    def __post_init__(self) -> None:
+        """Say so."""
+        schema = Reference(ref="#/components/schemas/DeadRetry")
+        self.request_body = RequestBody({JSON: OpenAPIMediaType(schema=schema)}, required=True)
+
+
+@dataclass
 class GivesStatistics(Operation):
     """An operation that answers with the statistics, which are written before they reach the route."""
 
@@ -131,4 +152,18 @@ def document(routes: Sequence[HTTPRouteHandler]) -> bytes:
 
 _encode = msgspec.json.Encoder().encode
 _JOB: Final = Reference(ref="#/components/schemas/JobRequest")
-_RECORDS: Final = (JobRequest, JobStatus, BatchReport, JobRecord, JobResult, Health, Problem, Statistics)
+_RECORDS: Final = (
+    JobRequest,
+    JobStatus,
+    BatchReport,
+    JobRecord,
+    JobResult,
+    DeadItem,
+    DeadPage,
+    DeadEdit,
+    DeadRetry,
+    DeadRetried,
+    Health,
+    Problem,
+    Statistics,
+)

@@ -28,6 +28,7 @@ from ..client import Client, batches
 from ..observe.fleet import FleetRecord, HandlerCard
 from ..observe.statistics import Statistics
 from ..results import Results
+from .letters import Letters
 from .plain import plain
 from .records import Health, JobFault, JobRecord, JobRequest, JobResult, JobStatus
 
@@ -70,6 +71,7 @@ class Gateway:
         self._client = Client(broker, self._bound)
         self._results = Results(broker, broker.waits)
         self._courier = Courier(broker.waits, threads=READING_THREADS_COUNT)
+        self.letters = Letters(broker, self._courier, settings.max_payload_bytes, self._cards)
         self._fleet = Fleet()
         self._reading: anyio.Lock | None = None
         self._waits: set[anyio.CancelScope] = set()
@@ -157,6 +159,9 @@ class Gateway:
                 workers = await self._courier.call(inspect.workers, self._broker)
                 self._fleet = Fleet(workers, inspect.handlers_of(workers), now_s)
         return self._fleet
+
+    async def _cards(self) -> dict[str, HandlerCard]:
+        return (await self.fleet()).cards
 
     def retry_after_s(self, error: QueueFull) -> int:
         """Return the seconds after which a full queue has room for more than a few; 1 where its speed is unknown."""
