@@ -347,21 +347,10 @@ class Handlers:
 
         def register(function: Callable[..., Any]) -> JobFunction[..., ..., Any, Any]:
             options = options_from(
-                function,
-                name=name,
-                aliases=aliases,
-                queue=queue or self._queue,
-                timeout=timeout,
-                retry=retry,
-                result_ttl=result_ttl,
-                runner=runner,
-                max_deliveries=max_deliveries,
-                on_crash=on_crash,
-                batch=batch,
-                batch_linger=batch_linger,
-                expires=expires,
-                unique=unique,
-            )
+                function, name=name, aliases=aliases, queue=queue or self._queue, timeout=timeout, retry=retry,
+                result_ttl=result_ttl, runner=runner, max_deliveries=max_deliveries, on_crash=on_crash, batch=batch,
+                batch_linger=batch_linger, expires=expires, unique=unique,
+            )  # fmt: skip
             plan = HandlerPlan(function, options)
             self._add(plan)
             return JobFunction(function, plan, self._owner)

@@ -145,8 +145,6 @@ def options_from(
             raise ValueError(f"batch={batch!r}: use 1 to {limits.BATCH_MAX_COUNT:,}")
         if isinstance(aliases, str):
             raise ValueError(f"aliases={aliases!r}: give a tuple of names")  # noqa: TRY004 - all become one ConfigError
-        if expires is not None and not _span("expires", expires):
-            raise ValueError(f"expires={expires!r}: none of its jobs would ever be started; leave it out for no limit")
         for each in (name, *aliases):
             _check_name(each)
         _check_returns(function)
@@ -162,7 +160,7 @@ def options_from(
             on_crash=on_crash,
             batch=batch or 0,
             batch_linger_s=_span("batch_linger", batch_linger, limits.BATCH_LINGER_MAX_S),
-            expires_s=None if expires is None else _span("expires", expires),
+            expires_s=_expires_s(expires),
             unique=unique_from(unique),
         )
     except (ValueError, TypeError) as error:
@@ -215,6 +213,15 @@ def _span(option: str, value: Span, most_s: float = limits.PERIOD_MAX_S) -> floa
     if span_s > most_s:
         shown = units.format_duration(most_s)
         raise ValueError(f"{option}={value!r}: more than {shown} is a mistake in the unit")
+    return span_s
+
+
+def _expires_s(value: Span | None) -> float | None:
+    if value is None:
+        return None
+    span_s = _span("expires", value)
+    if not span_s:
+        raise ValueError(f"expires={value!r}: none of its jobs would ever be started; leave it out for no limit")
     return span_s
 
 

@@ -154,7 +154,7 @@ TABLE: Final = (
         name="{namespace}:{{Q}}:cancelled",
         type="zset",
         expires=False,
-        holds="job id -> when this mark ends, milliseconds by the server's clock; running jobs that are to be cancelled",
+        holds="job id -> when this mark ends, milliseconds by the server's clock; running jobs to be cancelled",
         writers="cancel.lua, which removes it when the job has ended; a look at the marks removes what expired",
     ),
     KeyRule(

@@ -25,6 +25,14 @@ def test_a_delayed_job_waits(invoke) -> None:
     assert ("delayed", 3_600_000) == (record["status"], record["due_at_ms"] - record["submitted_at_ms"])
 
 
+def test_an_id_of_ones_own_is_taken_once(invoke) -> None:
+    """--id names the job for `jobs show`; a second one exits 1 and names the first."""
+    job_id = invoke("submit", "add", "--id", "order-17").stdout.strip()
+    assert job_id == json.loads(invoke("jobs", "show", "order-17", "--json").stdout)["id"]
+    second = invoke("submit", "add", "--id", "order-17")
+    assert (1, "", True) == (second.exit_code, second.stdout, job_id in second.stderr)
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -33,6 +41,7 @@ def test_a_delayed_job_waits(invoke) -> None:
         (("--kwargs", "[]"), "expected a JSON object"),
         (("--delay", "soon"), "delay='soon'"),
         (("--queue", "a b"), "cannot be a queue's name"),
+        (("--id", "a b"), "id='a b'"),
     ],
 )
 def test_wrong_usage_says_what_to_write(invoke, args, said) -> None:

@@ -37,9 +37,7 @@ def ended(lease: Lease, kind: Kind = Kind.DONE, ttl_ms: int = HOUR_MS) -> Dispos
 def again(lease: Lease, delay_ms: int) -> Disposition:
     """Return a disposition that tries a job with keys again."""
     unique, caller_id = codec.keys_in(lease.body)
-    return Disposition(
-        lease, Kind.RETRY, body=lease.body, delay_ms=delay_ms, unique=unique, caller_id=caller_id
-    )
+    return Disposition(lease, Kind.RETRY, body=lease.body, delay_ms=delay_ms, unique=unique, caller_id=caller_id)
 
 
 # Bounds --------------------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def make_engine(url: str, **settings: Any) -> Engine:
 
 
 async def test_an_id_of_ones_own_finds_the_job(url: str) -> None:
-    """A handle made from the caller's id has the job's status and result, with the queue's name or, in `default`, not."""
+    """A handle made from the caller's id has the job's status and result; in `default` it needs no queue's name."""
     engine = make_engine(url)
     async with engine:
         handle = await engine.submit("add", (1, 2), id="order-17")
@@ -192,7 +192,7 @@ async def test_options_that_cannot_be_are_refused(url: str) -> None:
         ({"unique": "\ud800"}, "Unicode"),
         ({"on_duplicate": "ignore"}, "on_duplicate"),
         ({"expires": 5, "delay": 10}, "before it is due"),
-        ({"expires": datetime(2026, 1, 1)}, "time zone"),
+        ({"expires": datetime(2026, 1, 1)}, "time zone"),  # noqa: DTZ001 - that is what is wrong
     ]
     async with engine:
         for options, said in wrong:
@@ -225,7 +225,7 @@ async def test_a_queue_is_bounded_by_bytes(url: str) -> None:
 
 
 async def test_the_blocking_form_takes_the_same(url: str) -> None:
-    """A script's submission with an id finds the first one's result, and raises DuplicateJob as the awaited one does."""
+    """A script's submission takes ids and keys, and raises DuplicateJob as the awaited form does."""
     engine = make_engine(url)
 
     def script() -> tuple[str, str]:

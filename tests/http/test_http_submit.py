@@ -66,7 +66,7 @@ async def test_options_travel_with_the_job() -> None:
 @pytest.mark.parametrize(
     ("body", "named"),
     [
-        ({"name": "add", "unique": "k"}, "unique"),
+        ({"name": "add", "uniqe": "k"}, "uniqe"),
         ({"args": []}, "name"),
         ({"name": ""}, "$.name"),
         ({"name": "add", "args": {}}, "$.args"),

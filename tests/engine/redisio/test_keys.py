@@ -9,6 +9,7 @@ from redis_scenes import BODY, FREE, Open, dead, done, fetch, give_back, recover
 
 from headrace.engine.broker.port import Submission
 from headrace.engine.broker.redis import RedisBroker
+from headrace.engine.broker.views import Progress
 from headrace.engine.redisio.keys import TABLE, Keys
 
 pytestmark = pytest.mark.redis_core
@@ -35,7 +36,7 @@ def scenario(opened: Open) -> None:
     worker.fleet_put("w1", b"report", 5.0)
     worker.promote(["q"])
     other.renew()
-    worker.progress_put({leases[5].job_id: (1.0, None)})
+    worker.progress_put({leases[5].job_id: Progress(1, 2)})
     worker.cancel([view for view in worker.lookup([leases[5].job_id]) if view])
 
 
