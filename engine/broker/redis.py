@@ -29,6 +29,7 @@ from ..redisio.scripts import run, script
 from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submission
 from .redis_control import RedisControl
 from .redis_entries import lease_of, leases_of
+from .redis_events import RedisEvents
 from .redis_publishing import command_for, ids_in, refusal
 from .redis_settling import calls_for
 from .redis_standing import Hold, Standing, awake_s
@@ -52,14 +53,13 @@ class RedisBroker(RedisControl):
         revive: Called when the server cannot be reached, before a second try.
     """
 
-    waits = True
-
     def __init__(self, url: str, *, namespace: str = "headrace", revive: Callable[[], None] | None = None) -> None:
         self._address = msgspec.structs.replace(parse_address(url), revive=revive)
         self.url = self._address.url
         self._keys = Keys(namespace)
         self._any = Wires(self._address, "any")
         super().__init__(self._any, self._address, self._keys)
+        self.events = RedisEvents(self._any, self._address, self._keys)
         self._reader = Wire(self._address, "reader", blocks=True)
         self._writer = Wire(self._address, "writer")
         self._lease = Wire(self._address, "lease")
@@ -82,7 +82,7 @@ class RedisBroker(RedisControl):
                 raise
             answer, _ = run(self._any, commands)  # the token sees to it that nothing is added twice
         if isinstance(answer, bytes):
-            return ids_in(answer.decode(), queue, jobs)
+            return ids_in(answer.decode(), queue, len(jobs))
         raise refusal(answer, self._address, queue, jobs, bound)
 
     def register(self, registration: Registration) -> None:
@@ -197,7 +197,7 @@ class RedisBroker(RedisControl):
 
     def settle(self, dispositions: Sequence[Disposition]) -> int:
         """Carry out what was decided; return how many were refused as no longer ours."""
-        calls = calls_for(self._keys, dispositions)
+        calls = calls_for(self._keys, dispositions, round(self.dead_ttl_s * 1000))
         replies = run(self._writer, [command for command, _ in calls])
         raise_first(replies, self._address)
         for hold in self._standing.queues.values() if self._standing else ():
@@ -223,6 +223,7 @@ class RedisBroker(RedisControl):
 
     def close(self) -> None:
         """Let go of connections; safe to call twice."""
+        self.events.close()
         for wire in (self._reader, self._writer, self._lease, self._any):
             wire.close()
 

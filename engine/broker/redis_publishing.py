@@ -20,30 +20,34 @@ from ..redisio.scripts import script
 from .port import Bound, FirstId, Submission
 from .refusals import full
 
+#: The kinds of batches, each with a script of its own.
+_AT_ONCE, _LATER, _KEYED = range(3)
+
 
 def command_for(keys: Keys, queue: str, jobs: Sequence[Submission], token: str, bound: Bound) -> Command:
     """Return the call that adds a batch."""
     of = keys.of(queue)
     three = (of.jobs, of.delayed, of.token + token.encode())
     same = (GROUP, bound.length, bound.size_bytes, str(bound.memory), TOKEN_TTL_S if token else 0)
-    if _is_keyed(jobs):
+    kind = _kind(jobs)
+    if kind == _KEYED:
         fours: list[bytes | str | int] = []
         for job in jobs:
             fours += (_due(job), job.unique, job.caller_id, job.body)
         eight = (*three, of.bodies, of.meta, of.index, of.unique, of.caller)
         return script("submit_keyed").call(eight, *same, queue, UNIQUE_TTL_MS, *fours)
-    if _is_later(jobs):
+    if kind == _LATER:
         pairs = [part for job in jobs for part in (_due(job), job.body)]
         return script("submit_later").call((*three, of.bodies, of.meta), *same, queue, *pairs)
     return script("submit").call((*three, of.meta), *same, *[job.body for job in jobs])
 
 
-def ids_in(answer: str, queue: str, jobs: Sequence[Submission]) -> list[str]:
-    """Return the ids of a batch that was added, in its order."""
-    if _is_keyed(jobs):
+def ids_in(answer: str, queue: str, count: int) -> list[str]:
+    """Return the ids of a batch of `count` jobs that was added, in its order; the answer's form is its script's."""
+    if answer[0] in "+=":
         return [word[1:] if word[0] == "+" else FirstId(word[1:]) for word in answer.split(" ")]
-    if not _is_later(jobs):
-        return ids.numbered(queue, answer, len(jobs))
+    if " " not in answer:
+        return ids.numbered(queue, answer, count)
     entry, delayed, marks = answer.split(" ")
     at_once = iter(ids.numbered(queue, entry, marks.count("q")) if entry != "-" else ())
     later = iter(ids.numbered(queue, delayed, marks.count("d")) if delayed != "-" else ())
@@ -73,12 +77,14 @@ def refusal(answer: Any, address: Address, queue: str, jobs: Sequence[Submission
     return unavailable(answer, address)
 
 
-def _is_keyed(jobs: Sequence[Submission]) -> bool:
-    return any(job.unique or job.caller_id for job in jobs)
-
-
-def _is_later(jobs: Sequence[Submission]) -> bool:
-    return any(job.delay_ms or job.due_at_ms for job in jobs)
+def _kind(jobs: Sequence[Submission]) -> int:
+    later = False
+    for job in jobs:
+        if job.unique or job.caller_id:
+            return _KEYED
+        if job.delay_ms or job.due_at_ms:
+            later = True
+    return _LATER if later else _AT_ONCE
 
 
 def _due(job: Submission) -> int | str:
