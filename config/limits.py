@@ -130,6 +130,17 @@ BATCH_LINGER_S: Final = 0.05
 #: Longer is a schedule, not company.
 BATCH_LINGER_MAX_S: Final = 60.0
 
+# Events -------------------------------------------------------------------------------------------
+
+#: Packed batches that a queue's stream of events keeps at most: hours of a quiet queue.
+EVENTS_MAX_COUNT: Final = 10_000
+#: Bytes that it keeps, roughly: over half a million events of a busy queue, which is ten seconds at full speed.
+EVENTS_MAX_BYTES: Final = 16 * _MIB
+#: Events that wait for `on` handlers in a worker; more are dropped and counted, since the pool never waits for them.
+EVENT_HANDLERS_BACKLOG_COUNT: Final = 1_000
+#: One call of an `on` handler: it runs beside the jobs and should take none of their time.
+EVENT_HANDLER_TIMEOUT_S: Final = 30.0
+
 # HTTP ---------------------------------------------------------------------------------------------
 
 #: Only this machine reaches it unless told otherwise.

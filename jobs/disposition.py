@@ -46,6 +46,10 @@ class Disposition(msgspec.Struct, frozen=True, gc=False):
         letter: The packed dead letter (DEAD).
         unique: The job's unique key; empty for none. It is freed when the job ends.
         caller_id: Its caller's own id for it; empty for none. It is kept as long as the record.
+        name: The handler's name, for the event.
+        attempt: The try that ended, from 1; 0 where there was none.
+        ended_as: The state that the job ended in (DONE).
+        reason: Why it is dead (DEAD).
     """
 
     lease: Any
@@ -57,11 +61,10 @@ class Disposition(msgspec.Struct, frozen=True, gc=False):
     letter: bytes = b""
     unique: str = ""
     caller_id: str = ""
-
-    @property
-    def is_keyed(self) -> bool:
-        """Whether the job has a key of either kind."""
-        return bool(self.unique or self.caller_id)
+    name: str = ""
+    attempt: int = 1
+    ended_as: State = State.SUCCEEDED
+    reason: str = ""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +154,17 @@ def decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Dispositi
         now_ms: Wall-clock milliseconds since the epoch.
         dice: A random number from 0 to 1, for the jitter of a retry.
     """
+    return _keyed(_decide(ended, rules, now_ms=now_ms, dice=dice), ended.envelope.options)
+
+
+def _keyed(disposition: Disposition, options: EnvelopeOptions | None) -> Disposition:
+    """Return the disposition with the job's keys, which the broker frees or keeps."""
+    if options is None or (options.unique is None and options.id is None):
+        return disposition
+    return msgspec.structs.replace(disposition, unique=options.unique or "", caller_id=options.id or "")
+
+
+def _decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Disposition:
     outcome, options = ended.outcome, ended.envelope.options or codec.NO_OPTIONS
     status = outcome.status
     if status is Status.SUCCEEDED:
@@ -195,7 +209,7 @@ def succeed_plainly(
     The common case of a busy worker, without the records in between; None when the value needs a closer look.
     """
     if not ttl_ms:
-        return Disposition(lease, Kind.DONE)
+        return Disposition(lease, Kind.DONE, name=name)
     try:
         record = _encode(
             (codec.VERSION, "succeeded", value, None, name, 1, starts + 1, now_ms - int(run_s * 1000), now_ms, None)
@@ -204,7 +218,7 @@ def succeed_plainly(
         return None
     if len(record) > rules.max_result_bytes:
         return None
-    return Disposition(lease, Kind.DONE, record, ttl_ms)
+    return Disposition(lease, Kind.DONE, record, ttl_ms, name=name)
 
 
 def succeed(ended: Ended, rules: Rules, *, now_ms: int) -> Disposition:
@@ -272,11 +286,19 @@ def bury_unread(
         body=bytes(lease.body),
     )
     ttl_ms = round(rules.result_ttl_s * 1000)
-    if not ttl_ms:
-        return Disposition(lease, Kind.DEAD, letter=pack_letter(letter))
+    unique, caller_id = codec.keys_in(letter.body)
     failure = Failure(reason, error)
     record = ResultRecord(codec.VERSION, State.DEAD, NIL, failure, name, 0, letter.deliveries, 0, now_ms, reason)
-    return Disposition(lease, Kind.DEAD, codec.pack_record(record), ttl_ms, letter=pack_letter(letter))
+    return Disposition(
+        lease,
+        Kind.DEAD,
+        codec.pack_record(record) if ttl_ms else b"",
+        ttl_ms,
+        letter=pack_letter(letter),
+        unique=unique,
+        caller_id=caller_id,
+        reason=reason,
+    )
 
 
 def pack_letter(letter: DeadLetter) -> bytes:
@@ -323,7 +345,7 @@ def _bury(ended: Ended, rules: Rules, reason: str, now_ms: int) -> Disposition:
     )
     ttl_ms = _ttl_ms(ended, rules)
     record = _pack(ended, State.DEAD, now_ms, NIL, reason) if ttl_ms else b""
-    return Disposition(ended.lease, Kind.DEAD, record, ttl_ms, letter=pack_letter(letter))
+    return Disposition(ended.lease, Kind.DEAD, record, ttl_ms, letter=pack_letter(letter), reason=reason)
 
 
 def _ttl_ms(ended: Ended, rules: Rules) -> int:

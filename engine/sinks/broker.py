@@ -8,9 +8,10 @@ stops the slots, and then the fetch. It decides nothing: jobs.disposition does.
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import anyio
+import msgspec
 
 from headrace.config.logs import logger
 from headrace.jobs import codec
@@ -18,6 +19,7 @@ from headrace.jobs.disposition import Disposition, Ended, Kind, Rules, bury_unre
 from headrace.jobs.errors import BrokerUnavailable
 from headrace.jobs.outcome import Outcome, Status
 from headrace.jobs.retry import Retry
+from headrace.jobs.states import State
 
 from ..broker.courier import Courier
 from ..broker.port import Broker, Lease
@@ -29,6 +31,7 @@ seldom = Seldom(log)
 
 #: Pauses between tries while the server is away.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
+_ENDED_AS: Final = {Status.CANCELLED: State.CANCELLED, Status.EXPIRED: State.EXPIRED}
 
 
 class Leased(Protocol):
@@ -97,6 +100,7 @@ class BrokerSink:
         self._pending = 0
         self.gives_up = False  # set by a worker that has to stop although the server is away
         self.on_refused: Callable[[], None] = _nothing  # set by a worker that wants to know at once
+        self.on_told: Callable[[Sequence[Disposition]], None] | None = None  # set by a worker with `on` handlers
 
     async def open(self) -> None:
         """Nothing to acquire: the broker is its owner's."""
@@ -130,6 +134,8 @@ class BrokerSink:
             seldom.warning("refused", jobs=refused, why="this worker's registration was revoked meanwhile")
             self.on_refused()
         self._on_settled(outcomes, dispositions)
+        if self.on_told is not None and not refused:  # else nobody knows here which of them stand
+            self.on_told(dispositions)
 
     def statistics(self) -> SinkStatistics:
         """Return the counters."""
@@ -178,13 +184,20 @@ class BrokerSink:
             work.max_deliveries,
             work.on_crash_dead,
         )
-        return decide(ended, self._rules, now_ms=now_ms, dice=random.random())
+        disposition = decide(ended, self._rules, now_ms=now_ms, dice=random.random())
+        options = work.envelope.options
+        return msgspec.structs.replace(
+            disposition,
+            name=work.label,
+            attempt=options.attempt if options is not None else 1,
+            ended_as=_ENDED_AS.get(outcome.status, State.SUCCEEDED),
+        )
 
     def _decide_unread(self, work: Unread, now_ms: int) -> Disposition:
         lease = work.lease
         if work.delay_ms:
-            return Disposition(lease, Kind.RETRY, body=lease.body, delay_ms=work.delay_ms)
-        return bury_unread(
+            return Disposition(lease, Kind.RETRY, body=lease.body, delay_ms=work.delay_ms, name=work.label, attempt=0)
+        buried = bury_unread(
             lease,
             lease.job_id,
             lease.source.queue,
@@ -194,6 +207,7 @@ class BrokerSink:
             name=work.label,
             now_ms=now_ms,
         )
+        return msgspec.structs.replace(buried, name=work.label, attempt=0)
 
 
 def _nothing() -> None:

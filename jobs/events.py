@@ -1,0 +1,310 @@
+"""Events: what happened to jobs, workers and queues; the records, their packed form and the cursors that name a place.
+
+One packed batch holds all events of one settling call, in columns; a column whose values are all the same holds that
+one value, so that a batch of plain successes is little more than its ids. No I/O and no clock: when a batch was written
+is in the entry id that its stream gave it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from .codec import Malformed
+from .disposition import Disposition, Kind
+from .errors import InvalidArguments
+from .states import ENDED, State
+
+V = TypeVar("V")
+
+VERSION: Final = 1
+
+#: All kinds; the place in this tuple is the code on the wire, so new ones go to the end.
+KINDS: Final = (
+    "job.succeeded",
+    "job.retrying",
+    "job.dead",
+    "job.cancelled",
+    "job.expired",
+    "worker.started",
+    "worker.stopped",
+    "queue.paused",
+    "queue.resumed",
+    "queue.purged",
+)
+_CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
+#: The codes after which a job has a result, or never will have one.
+_ENDED: Final = frozenset(_CODES[f"job.{state.value}"] for state in ENDED)
+_OF_STATE: Final = {state: _CODES[f"job.{state.value}"] for state in ENDED}
+_SUCCEEDED: Final = _CODES["job.succeeded"]
+_RETRYING: Final = _CODES["job.retrying"]
+_DEAD: Final = _CODES["job.dead"]
+
+#: What stands for "from the beginning" where a cursor is expected.
+BEGINNING: Final = "0"
+_START: Final = ("0-0", None)
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened.
+
+    Attributes:
+        kind: One of KINDS, such as "job.succeeded".
+        queue: The queue's name.
+        at_ms: When, in milliseconds since the epoch, by the server's clock.
+        id: The job's id; empty for events of workers and queues.
+        name: The handler's name; empty where it is not known.
+        attempt: The try that ended, from 1; 0 where there was none.
+        reason: Why the job is dead, such as "failed"; empty otherwise.
+        worker: The registration that reports it; empty where none does.
+        cursor: The place behind it: `events(after=cursor)` goes on there. Empty for `on` handlers.
+    """
+
+    kind: str
+    queue: str
+    at_ms: int
+    id: str = ""
+    name: str = ""
+    attempt: int = 0
+    reason: str = ""
+    worker: str = ""
+    cursor: str = ""
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True):
+    """What one settling call wrote; a column is one value where all rows share it.
+
+    Attributes:
+        version: VERSION.
+        worker: The registration that settled.
+        ids: What follows "QUEUE:" in each job's id; empty for events of workers and queues.
+        names: Handlers.
+        codes: Places in KINDS.
+        attempts: Tries that ended.
+        reasons: Why jobs are dead.
+    """
+
+    version: int
+    worker: str
+    ids: list[bytes]
+    names: str | list[str]
+    codes: int | list[int]
+    attempts: int | list[int] = 0
+    reasons: str | list[str] = ""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Batch).decode
+
+
+def pack_settled(queue: str, worker: str, dispositions: Sequence[Disposition]) -> bytes:
+    """Return the packed batch of what was settled in one queue; rows for RETURN there are none.
+
+    Args:
+        queue: The queue's name.
+        worker: The registration that settled.
+        dispositions: What was carried out.
+    """
+    told = [each for each in dispositions if each.kind is not Kind.RETURN]
+    ids = [
+        each.lease.entry if each.lease.moved_id is None else each.lease.moved_id.removeprefix(f"{queue}:").encode()
+        for each in told
+    ]
+    return pack(
+        worker,
+        ids,
+        [each.name for each in told],
+        [_code(each) for each in told],
+        [each.attempt for each in told],
+        [each.reason for each in told],
+    )
+
+
+def pack(
+    worker: str,
+    ids: list[bytes],
+    names: Sequence[str],
+    codes: Sequence[int],
+    attempts: Sequence[int],
+    reasons: Sequence[str],
+) -> bytes:
+    """Return a packed batch; columns are as in Batch, written out for each row."""
+    return _encode((VERSION, worker, ids, _column(names), _column(codes), _column(attempts), _column(reasons)))
+
+
+def pack_notice(kind: str, worker: str = "") -> bytes:
+    """Return a packed batch of one event that is about no job.
+
+    Args:
+        kind: One of KINDS.
+        worker: The registration that it is about; empty for a queue's.
+    """
+    return _encode((VERSION, worker, [b""], "", _CODES[kind], 0, ""))
+
+
+def pack_jobs(kind: str, ids: Iterable[str]) -> bytes:
+    """Return a packed batch of one event for each job, where nothing but its id is known.
+
+    Args:
+        kind: One of KINDS.
+        ids: Full ids, all of one queue.
+    """
+    return _encode((VERSION, "", [job_id.partition(":")[2].encode() for job_id in ids], "", _CODES[kind], 0, ""))
+
+
+def unpack(data: bytes) -> Batch:
+    """Read a packed batch.
+
+    Raises:
+        Malformed: it is none, or its columns do not fit together.
+    """
+    try:
+        batch = _decode(data)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise Malformed(f"a batch of events: {error}") from None
+    columns = (batch.names, batch.codes, batch.attempts, batch.reasons)
+    if any(isinstance(column, list) and len(column) != len(batch.ids) for column in columns):
+        raise Malformed("a batch of events: its columns are of different lengths")
+    return batch
+
+
+def ended_ids(batch: Batch) -> list[bytes]:
+    """Return the rows' ids whose jobs have ended."""
+    codes = batch.codes
+    if isinstance(codes, int):
+        return batch.ids if codes in _ENDED else []
+    return [each for each, code in zip(batch.ids, codes, strict=True) if code in _ENDED]
+
+
+def events_of(queue: str, entry: str, batch: Batch, *, skip: int, cursor: "Cursor | None") -> list[Event]:
+    """Return a batch's rows as events, without kinds that a newer headrace may have written.
+
+    Args:
+        queue: The queue whose stream it was read from.
+        entry: Its entry id there.
+        batch: The batch.
+        skip: Rows from the start that were seen before.
+        cursor: Where the reader is in the other queues; None leaves the events without cursors.
+    """
+    at_ms = int(entry.partition("-")[0])
+    count = len(batch.ids)
+    head, tail = cursor.around(queue) if cursor is not None else ("", "")
+    columns = zip(
+        batch.ids,
+        _rows(batch.names, count),
+        _rows(batch.codes, count),
+        _rows(batch.attempts, count),
+        _rows(batch.reasons, count),
+        strict=True,
+    )
+    events = []
+    for row, (each, name, code, attempt, reason) in enumerate(columns):
+        if row < skip or not 0 <= code < len(KINDS):
+            continue
+        place = entry if row == count - 1 else f"{entry}.{row}"
+        events.append(
+            Event(
+                kind=KINDS[code],
+                queue=queue,
+                at_ms=at_ms,
+                id=f"{queue}:{each.decode()}" if each else "",
+                name=name,
+                attempt=attempt,
+                reason=reason,
+                worker=batch.worker,
+                cursor=f"{head}{queue}={place}{tail}" if cursor is not None else "",
+            )
+        )
+    return events
+
+
+def event_of(disposition: Disposition, at_ms: int) -> Event:
+    """Return what a disposition tells, for handlers in the worker that carried it out."""
+    lease = disposition.lease
+    return Event(
+        kind=KINDS[_code(disposition)],
+        queue=lease.source.queue,
+        at_ms=at_ms,
+        id=lease.job_id,
+        name=disposition.name,
+        attempt=disposition.attempt,
+        reason=disposition.reason,
+        worker=lease.source.member,
+    )
+
+
+class Cursor:
+    """Where a reader is in each of its queues; its text is what an event's `cursor` holds.
+
+    Text: `QUEUE=ENTRY`, or `QUEUE=ENTRY.ROW` within a batch, joined by commas; "0" is the beginning of all queues.
+
+    Args:
+        places: Queue -> the entry read last, and the row read last in it, None for all of them.
+    """
+
+    __slots__ = ("places",)
+
+    def __init__(self, places: Mapping[str, tuple[str, int | None]] | None = None) -> None:
+        self.places = dict(places or {})
+
+    @classmethod
+    def parse(cls, text: str) -> "Cursor":
+        """Read a cursor's text.
+
+        Raises:
+            InvalidArguments: it is none; the caller's fault.
+        """
+        places: dict[str, tuple[str, int | None]] = {}
+        for part in text.split(",") if text != BEGINNING else ():
+            queue, equals, place = part.partition("=")
+            entry, dot, row = place.partition(".")
+            at, dash, number = entry.partition("-")
+            if not (queue and equals and dash and at.isdigit() and number.isdigit() and (not dot or row.isdigit())):
+                raise InvalidArguments(
+                    f"after={text!r} is no cursor: use the cursor of an event as it came, {BEGINNING!r} for all that "
+                    f"is kept, or None for what happens from now on"
+                )
+            places[queue] = (entry, int(row) if dot else None)
+        return cls(places)
+
+    def around(self, queue: str) -> tuple[str, str]:
+        """Return the text before and behind this queue's part."""
+        others = [
+            f"{name}={entry}" if row is None else f"{name}={entry}.{row}"
+            for name, (entry, row) in self.places.items()
+            if name != queue
+        ]
+        return "", "".join(f",{other}" for other in others)
+
+    def read_from(self, queue: str) -> str:
+        """Return the entry behind which to read on; a batch that was read in part is read again."""
+        entry, row = self.places.get(queue, _START)
+        return entry if row is None else _before(entry)
+
+    def skip(self, queue: str, entry: str) -> int:
+        """Return how many rows of an entry were seen before."""
+        last, row = self.places.get(queue, _START)
+        return row + 1 if row is not None and entry == last else 0
+
+
+def _before(entry: str) -> str:
+    at, _, number = entry.partition("-")
+    if int(number):
+        return f"{at}-{int(number) - 1}"
+    return f"{max(0, int(at) - 1)}-{2**64 - 1}"
+
+
+def _code(disposition: Disposition) -> int:
+    if disposition.kind is Kind.DONE:
+        return _OF_STATE[disposition.ended_as] if disposition.ended_as is not State.SUCCEEDED else _SUCCEEDED
+    return _DEAD if disposition.kind is Kind.DEAD else _RETRYING
+
+
+def _column(values: Sequence[Any]) -> Any:
+    """Return the one value that all share, or all of them."""
+    first = values[0] if values else ""
+    return first if values.count(first) == len(values) else values
+
+
+def _rows(column: V | list[V], count: int) -> list[V]:
+    return column if isinstance(column, list) else [column] * count
