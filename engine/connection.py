@@ -53,6 +53,7 @@ class Connection:
                 url = self._url()
                 revive = self._server.ensure_running if self._server is not None else None
                 self._broker = open_broker(url, namespace=self._settings.namespace, revive=revive)
+                self._broker.dead_ttl_s = self._settings.dead_ttl_s
             self._users += 1
             return self._broker
 

@@ -128,7 +128,7 @@ class MemoryBroker(MemoryControl):
                     if disposition.kind is Kind.RETURN:
                         returned.append((queue, job))
                     else:
-                        _settle(state, queue, job, disposition, now_ms)
+                        _settle(state, queue, job, disposition, now_ms, round(self.dead_ttl_s * 1000))
             for queue, job in reversed(returned):  # each goes to the head, so the last must go first
                 if job.entry in queue.held:
                     queue.put_back(job)
@@ -225,7 +225,9 @@ def _orphaned(caution: Caution, state: MemoryState, queue: MemoryQueue, count: i
     return orphans[:count]
 
 
-def _settle(state: MemoryState, queue: MemoryQueue, job: Job, disposition: Disposition, now_ms: int) -> None:
+def _settle(
+    state: MemoryState, queue: MemoryQueue, job: Job, disposition: Disposition, now_ms: int, dead_ttl_ms: int
+) -> None:
     if disposition.kind is Kind.RETRY:
         queue.retry(job, disposition.body, now_ms + disposition.delay_ms)
         return
@@ -233,7 +235,7 @@ def _settle(state: MemoryState, queue: MemoryQueue, job: Job, disposition: Dispo
     if disposition.record and disposition.ttl_ms > 0:
         state.results.put(job.id, disposition.record, now_ms + disposition.ttl_ms)
     if disposition.kind is Kind.DEAD:
-        queue.bury(job.id, disposition.letter, now_ms)
+        queue.bury(job.id, disposition.letter, now_ms, now_ms + dead_ttl_ms)
 
 
 def _read_fields(fields: Mapping[bytes, bytes]) -> tuple[bytes, str | None]:

@@ -259,11 +259,11 @@ class MemoryQueue:
         """Return when the next job is due; None when none is."""
         return self._due[0][0] if self._due else None
 
-    def bury(self, job_id: str, letter: bytes, now_ms: int) -> None:
-        """Keep a dead letter."""
+    def bury(self, job_id: str, letter: bytes, now_ms: int, until_ms: int) -> None:
+        """Keep a dead letter until then."""
         self.dead.purge(now_ms)
         self.dead_count += 1
-        self.dead.put(job_id, (self.dead_count, letter), now_ms + int(limits.DEAD_TTL_S * 1000))
+        self.dead.put(job_id, (self.dead_count, letter), until_ms)
 
     def _postpone(self, job: Job, due_at_ms: int) -> None:
         job.due_at_ms = due_at_ms

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from headrace.config import limits
 from headrace.jobs import codec, ids
 from headrace.jobs.codec import ResultRecord
 from headrace.jobs.disposition import DeadLetter, pack_letter, unpack_letter
@@ -21,6 +22,8 @@ from .views import JobView, Progress, QueueView
 
 class MemoryViews:
     """BrokerViews on a MemoryState."""
+
+    dead_ttl_s: float = limits.DEAD_TTL_S
 
     def __init__(self, access: Access) -> None:
         self._access = access

@@ -18,12 +18,11 @@ from .port import Source
 #: A call and how many jobs it settles.
 Call = tuple[Command, int]
 
-_DEAD_TTL_MS: Final = round(limits.DEAD_TTL_S * 1000)
 _CHUNK: Final = limits.SETTLE_BATCH_MAX_COUNT
 _KINDS: Final = {Kind.DONE: b"done", Kind.RETRY: b"retry", Kind.DEAD: b"dead"}
 
 
-def calls_for(keys: Keys, dispositions: Sequence[Disposition]) -> list[Call]:
+def calls_for(keys: Keys, dispositions: Sequence[Disposition], dead_ttl_ms: int) -> list[Call]:
     """Return the script calls that carry out dispositions, each with the number of jobs in it."""
     plain: dict[tuple[Source, int], list[Disposition]] = {}
     special: dict[Source, list[Disposition]] = {}
@@ -48,7 +47,7 @@ def calls_for(keys: Keys, dispositions: Sequence[Disposition]) -> list[Call]:
             calls += _done(keys.of(source.queue), source, ttl_ms, group[i : i + _CHUNK])
     for source, group in special.items():
         for i in range(0, len(group), _CHUNK):
-            calls += _special(keys.of(source.queue), source, group[i : i + _CHUNK])
+            calls += _special(keys.of(source.queue), source, group[i : i + _CHUNK], dead_ttl_ms)
     for (source, starts), entries in back.items():
         for i in range(0, len(entries), _CHUNK):
             calls.append(_give_back(keys.of(source.queue), source, starts, entries[i : i + _CHUNK]))
@@ -68,11 +67,12 @@ def _done(keys: QueueKeys, source: Source, ttl_ms: int, group: list[Disposition]
     return [(command, len(group))]
 
 
-def _special(keys: QueueKeys, source: Source, group: list[Disposition]) -> list[Call]:
+def _special(keys: QueueKeys, source: Source, group: list[Disposition], dead_ttl_ms: int) -> list[Call]:
     size_bytes = sum(len(each.record) + len(each.body) + len(each.letter) for each in group)
     if len(group) > 1 and size_bytes > limits.MESSAGE_MAX_BYTES:
         half = len(group) // 2
-        return _special(keys, source, group[:half]) + _special(keys, source, group[half:])
+        first = _special(keys, source, group[:half], dead_ttl_ms)
+        return first + _special(keys, source, group[half:], dead_ttl_ms)
     args: list[bytes | str | int] = []
     for each in group:
         args += (each.lease.entry, each.lease.job_id, _KINDS[each.kind])
@@ -86,7 +86,7 @@ def _special(keys: QueueKeys, source: Source, group: list[Disposition]) -> list[
     command = script("settle_special").call(
         (keys.workers, keys.jobs, keys.index, keys.delayed, keys.bodies, keys.dead, keys.letter, keys.result, keys.meta,
          keys.unique, keys.caller),
-        source.member, GROUP, _DEAD_TTL_MS, UNIQUE_TTL_MS, *args,
+        source.member, GROUP, dead_ttl_ms, UNIQUE_TTL_MS, *args,
     )  # fmt: skip
     return [(command, len(group))]
 

@@ -5,7 +5,7 @@ letters and the reports of the fleet. Safe from any thread; owns no state.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -23,7 +23,6 @@ from ..redisio.scripts import run, script
 from .redis_entries import read_fields
 from .views import JobView, Progress, QueueView, unpack_progress
 
-_DEAD_TTL_MS: Final = round(limits.DEAD_TTL_S * 1000)
 #: Where the pages of `jobs` go on: among entries, or among jobs that wait for their time.
 _ENTRIES, _LATER = "e", "l"
 
@@ -35,7 +34,12 @@ class RedisViews:
         wires: Connections for any thread.
         address: Where they lead, for messages.
         keys: The names of all keys.
+
+    Attributes:
+        dead_ttl_s: Seconds for which dead letters are kept.
     """
+
+    dead_ttl_s: float = limits.DEAD_TTL_S
 
     def __init__(self, wires: Wires, address: Address, keys: Keys) -> None:
         self._wires = wires
@@ -95,10 +99,10 @@ class RedisViews:
 
     def queues(self, names: Sequence[str]) -> list[QueueView]:
         """Return depths of the named queues."""
-        count = script("depths")
+        count, dead_ttl_ms = script("depths"), round(self.dead_ttl_s * 1000)
         every = [self._names.of(name) for name in names]
         replies = self._run([
-            count.call((keys.jobs, keys.delayed, keys.dead, keys.workers, keys.meta), GROUP, RETURNED, _DEAD_TTL_MS)
+            count.call((keys.jobs, keys.delayed, keys.dead, keys.workers, keys.meta), GROUP, RETURNED, dead_ttl_ms)
             for keys in every
         ])  # fmt: skip
         return [

@@ -66,7 +66,13 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BrokerViews(Protocol):
-    """Read-only views of a broker, and an operator's verbs."""
+    """Read-only views of a broker, and an operator's verbs.
+
+    Attributes:
+        dead_ttl_s: Seconds for which dead letters are kept.
+    """
+
+    dead_ttl_s: float
 
     def lookup(self, job_ids: Sequence[str]) -> list[JobView | None]:
         """Return what is known of each job; None for ids that never were."""

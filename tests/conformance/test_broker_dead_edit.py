@@ -1,4 +1,4 @@
-"""What every broker promises of editing dead letters; runs with each adapter of conftest.py."""
+"""What every broker promises of editing dead letters, and of how long they stay; with each adapter of conftest.py."""
 
 import msgspec
 from making import QUEUE, Advance, Join, bury, fetch, number_of
@@ -48,3 +48,19 @@ def test_editing_twice_keeps_what_died(broker: FullBroker, join: Join, advance: 
     found = broker.dead_letter(job_id)
     assert found is not None
     assert (0, 200, 2) == (number_of(found.original), number_of(found.body), found.edited_at_ms)
+
+
+def test_letters_are_kept_for_the_setting(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """A letter is there for dead_ttl after the death, edited or not; then it is neither listed, counted nor found."""
+    worker = join("w1")
+    for each in (broker, worker):
+        each.dead_ttl_s = 0.1
+    first, second = bury(broker, worker, 2)
+    letter = broker.dead_letter(first)
+    assert letter is not None
+    assert broker.dead_edit(edited(letter, [41], {}, now_ms=5))
+    assert 2 == broker.queues([QUEUE])[0].dead
+    advance(0.15)
+    assert [None, None] == [broker.dead_letter(job_id) for job_id in (first, second)]
+    assert ([], "") == broker.dead(QUEUE, "", 10)
+    assert 0 == broker.queues([QUEUE])[0].dead

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from headrace import InvalidArguments, JobNotFound, PayloadTooLarge
+from headrace import Engine, InvalidArguments, JobNotFound, PayloadTooLarge
 from headrace.engine import admin, inspect
 from headrace.engine.admin import Choice, Pace
 from headrace.engine.broker.memory import MemoryBroker
@@ -125,3 +125,12 @@ def test_bytes_that_are_no_job_cannot_be_edited() -> None:
     )  # fmt: skip
     with pytest.raises(InvalidArguments, match="submit the job anew"):
         edited(letter, [], {}, now_ms=1)
+
+
+def test_the_engine_gives_the_broker_its_setting() -> None:
+    """dead_ttl reaches the broker that the engine opens."""
+    engine = Engine(f"memory://letters-{next(_numbers)}", dead_ttl="1h")
+    try:
+        assert 3600 == engine.connection.open().dead_ttl_s
+    finally:
+        engine.connection.close()
