@@ -16,9 +16,11 @@ from headrace.config import limits
 from headrace.jobs import codec
 from headrace.jobs.disposition import Disposition, Kind
 from headrace.jobs.errors import BrokerUnavailable
+from headrace.jobs.events import pack_settled
 
 from .memory_access import Access, Fault
 from .memory_control import MemoryControl
+from .memory_events import MemoryEvents
 from .memory_publishing import add_all
 from .memory_state import Job, Member, MemoryQueue, MemoryState, state_of
 from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submission
@@ -47,11 +49,10 @@ class MemoryBroker(MemoryControl):
         faults: Failures to come, in order; see Fault.
     """
 
-    waits = False
-
     def __init__(self, url: str = "memory://", *, now_ms: Callable[[], int] = wall_ms) -> None:
         super().__init__(Access(state_of(url), now_ms))
         self.url = url
+        self.events = MemoryEvents(self._access)
         self.faults = self._access.faults
         self._registration: Registration | None = None
         self._member = ""
@@ -117,6 +118,7 @@ class MemoryBroker(MemoryControl):
         """Carry out what was decided; return how many were refused as no longer ours."""
         refused_count = 0
         returned: list[tuple[MemoryQueue, Job]] = []
+        told: dict[Source, list[Disposition]] = {}
         with self._access.verb("settle") as (state, now_ms):
             for disposition in dispositions:
                 lease: Lease = disposition.lease
@@ -129,9 +131,12 @@ class MemoryBroker(MemoryControl):
                         returned.append((queue, job))
                     else:
                         _settle(state, queue, job, disposition, now_ms, round(self.dead_ttl_s * 1000))
+                        told.setdefault(lease.source, []).append(disposition)
             for queue, job in reversed(returned):  # each goes to the head, so the last must go first
                 if job.entry in queue.held:
                     queue.put_back(job)
+            for source, batch in told.items():
+                state.events.add(source.queue, pack_settled(source.queue, source.member, batch), now_ms)
             state.jobs_came = bool(returned)
         return refused_count
 
@@ -145,6 +150,7 @@ class MemoryBroker(MemoryControl):
 
     def close(self) -> None:
         """Stop waking the listeners of this broker; its registration and jobs stay. Safe to call twice."""
+        self.events.close()
         with self._access.verb("close") as (state, _):
             for wake in self._listeners:
                 state.listeners.remove(wake)

@@ -113,6 +113,8 @@ class MemoryEvents:
         """End a waiting `wait` for good."""
         self.closed = True
         self.wake()
+        if self.watch is not None:
+            self.watch.end()
 
     def announce(self, queues: Sequence[str], data: bytes) -> None:
         """Write one packed batch to the streams of some queues."""

@@ -18,6 +18,7 @@ from headrace.config.errors import ConfigError
 from headrace.jobs.ids import JobId
 from headrace.jobs.states import State
 
+from .memory_events import EventLog
 from .port import Lease, Source
 from .views import Progress
 
@@ -222,10 +223,10 @@ class MemoryQueue:
             if ttl_ms > 0:
                 self.callers.put(job.caller_id, job.id, now_ms + ttl_ms)
 
-    def withdraw(self, job: Job) -> None:
-        """Forget a job that waits, for a worker or for its time."""
+    def withdraw(self, job: Job, now_ms: int, ttl_ms: int) -> None:
+        """Forget a job that waits, for a worker or for its time; its caller's id after `ttl_ms`."""
         self.waiting.pop(job.entry, None)
-        del self.jobs[job.id]
+        self.forget(job, now_ms, ttl_ms)
         if self.later.pop(job.id, None) is not None:
             self._due = [each for each in self._due if each[2] != job.id]
             heapq.heapify(self._due)
@@ -282,6 +283,7 @@ class MemoryState:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.events = EventLog(self.lock)
         self.queues: dict[str, MemoryQueue] = {}
         self.members: dict[str, Member] = {}
         self.results: Expiring[bytes] = Expiring()

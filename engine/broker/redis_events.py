@@ -94,6 +94,8 @@ class RedisEvents:
         """End the connection, also under a waiting read."""
         self.closed = True
         self._reader.close()
+        if self.watch is not None:
+            self.watch.end()
 
     def _command(self, after: Mapping[str, str], count: int, block: tuple[bytes | int, ...]) -> Command:
         streams = [self._keys.of(queue).events for queue in after]

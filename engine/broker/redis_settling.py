@@ -9,10 +9,12 @@ from typing import Final
 
 from headrace.config import limits
 from headrace.jobs.disposition import Disposition, Kind
+from headrace.jobs.events import pack_settled
 
 from ..redisio.connections import Command
 from ..redisio.keys import GROUP, RETURNED, UNIQUE_TTL_MS, Keys, QueueKeys
 from ..redisio.scripts import script
+from .events import stream_max_count
 from .port import Source
 
 #: A call and how many jobs it settles.
@@ -30,7 +32,7 @@ def calls_for(keys: Keys, dispositions: Sequence[Disposition], dead_ttl_ms: int)
     done = Kind.DONE
     for disposition in dispositions:
         lease = disposition.lease
-        if disposition.kind is done and lease.moved_id is None and not disposition.is_keyed:
+        if disposition.kind is done and lease.moved_id is None and not disposition.unique and not disposition.caller_id:
             key = (lease.source, disposition.ttl_ms)
             group = plain.get(key)
             if group is None:
@@ -62,8 +64,11 @@ def _done(keys: QueueKeys, source: Source, ttl_ms: int, group: list[Disposition]
         half = len(group) // 2
         return _done(keys, source, ttl_ms, group[:half]) + _done(keys, source, ttl_ms, group[half:])
     size_bytes = sum([len(each.lease.body) for each in group if each.lease.counted])
-    five = (keys.workers, keys.jobs, keys.entry_result, keys.delayed, keys.meta)
-    command = script("settle").call(five, source.member, GROUP, ttl_ms, size_bytes, *entries, *records)
+    six = (keys.workers, keys.jobs, keys.entry_result, keys.delayed, keys.meta, keys.events)
+    told = pack_settled(source.queue, source.member, group)
+    command = script("settle").call(
+        six, source.member, GROUP, ttl_ms, size_bytes, *entries, *records, stream_max_count(told), told
+    )
     return [(command, len(group))]
 
 
@@ -83,14 +88,16 @@ def _special(keys: QueueKeys, source: Source, group: list[Disposition], dead_ttl
         # What retries is counted from now on, whoever added it.
         shrunk_bytes = (len(each.lease.body) if each.lease.counted else 0) - len(each.body)
         args += (shrunk_bytes, each.unique, each.caller_id)
+    told = pack_settled(source.queue, source.member, group)
     command = script("settle_special").call(
         (keys.workers, keys.jobs, keys.index, keys.delayed, keys.bodies, keys.dead, keys.letter, keys.result, keys.meta,
-         keys.unique, keys.caller),
-        source.member, GROUP, dead_ttl_ms, UNIQUE_TTL_MS, *args,
+         keys.unique, keys.caller, keys.events),
+        source.member, GROUP, dead_ttl_ms, UNIQUE_TTL_MS, *args, stream_max_count(told), told,
     )  # fmt: skip
     return [(command, len(group))]
 
 
 def _give_back(keys: QueueKeys, source: Source, starts: int, entries: list[bytes]) -> Call:
-    command = script("give_back").call((keys.workers, keys.jobs, keys.control), source.member, GROUP, RETURNED, starts, *entries)
+    three = (keys.workers, keys.jobs, keys.control)
+    command = script("give_back").call(three, source.member, GROUP, RETURNED, starts, *entries)
     return command, len(entries)

@@ -72,11 +72,16 @@ class Wire:
             self._begin()
         with self._lock:
             if self._closed:
-                raise BrokerUnavailable(f"the broker at {self._address.url} was closed by this program; open it again")
+                raise self._closed_error()
             try:
                 return self._exchange(commands, wait_s)
             except RedisError as error:
                 raise unavailable(error, self._address) from error
+            except (AttributeError, TypeError, ValueError, OSError) as error:
+                if not self._closed:
+                    raise
+                # Closed under an exchange, redis-py's connection raises whatever it stumbles over.
+                raise self._closed_error() from error
             finally:
                 if self._closed:  # while this was under way
                     self._connection.disconnect()
@@ -86,6 +91,9 @@ class Wire:
         self._closed = True
         if self._pid == os.getpid():
             self._connection.disconnect()
+
+    def _closed_error(self) -> BrokerUnavailable:
+        return BrokerUnavailable(f"the broker at {self._address.url} was closed by this program; open it again")
 
     def _begin(self) -> None:
         """Start afresh: in a forked child another thread may hold the lock for ever, and the socket is not ours."""

@@ -11,6 +11,7 @@
 --       9 {Q}:meta        hash    bytes: changes as the envelopes do
 --      10 {Q}:unique:     string  what unique keys begin with; freed when their job ends, pushed on when it goes on
 --      11 {Q}:id:         string  what callers' ids begin with; kept as long as the record of their job
+--      12 {Q}:events      stream  one packed batch of events, see jobs/events.py
 -- ARGV  1 the registration under which the entries were delivered
 --       2 the consumer group
 --       3 milliseconds that dead letters are kept
@@ -20,6 +21,7 @@
 --            done   milliseconds that its record is kept, the record or "", ""
 --            retry  milliseconds until the next try, its envelope, ""
 --            dead   milliseconds that its record is kept, the record or "", the dead letter
+--     and, last, how many batches of events are kept; the packed batch of these
 -- Returns how many entries were acknowledged now, or -1 when the registration is gone and nothing was done.
 -- Each job is written down first and acknowledged last: a script that fails in between is not rolled back, and a job
 -- that is in two places runs twice, which is better than not at all.
@@ -37,7 +39,7 @@ local function keep(key, id, ttl)
   if ttl > 0 then redis.call('PEXPIRE', key, string.format('%.0f', ttl)) else redis.call('DEL', key) end
 end
 
-for i = 5, #ARGV, 9 do
+for i = 5, #ARGV - 2, 9 do
   local entry, id, kind, number, bytes = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local unique, caller = ARGV[i + 7], ARGV[i + 8]
   local pending = redis.pcall('XPENDING', KEYS[2], ARGV[2], entry, entry, 1)
@@ -65,4 +67,6 @@ for i = 5, #ARGV, 9 do
 end
 take_off(KEYS[2], KEYS[4], KEYS[9], shrunk)
 if died then redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', string.format('%.0f', now - ARGV[3])) end
+-- Of a batch that is settled in part, what was told before is told again: readers may hear of a job twice.
+if acknowledged > 0 then redis.pcall('XADD', KEYS[12], 'MAXLEN', '~', ARGV[#ARGV - 1], '*', 'e', ARGV[#ARGV]) end
 return acknowledged
