@@ -3,15 +3,18 @@
 A handle knows an id and whom to ask; it holds no state of the job itself, so it may be made anew from the id.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from headrace.config import units
 from headrace.jobs.codec import ResultRecord
+from headrace.jobs.handler import HandlerPlan
 from headrace.jobs.results import Decode, missing, plain, unwrap
+from headrace.jobs.submission import SubmitOptions
 
-from .broker.views import BrokerViews, JobView
+from .broker.control import OpenBroker, cancel_one
+from .broker.views import JobView, Progress
 from .results import Results, wait_blocking
 
 R = TypeVar("R")
@@ -51,6 +54,30 @@ class JobHandle(Generic[R]):
         """
         return state_of(self.id, await self._results.view(self.id))
 
+    async def cancel(self) -> bool:
+        """Cancel the job.
+
+        One that waits ends at once. One that runs is told to stop: a coroutine is cancelled, a process killed, both
+        within 100 ms; a thread sees it in `ctx.check_cancelled()`, and one that does not look ends as it ends.
+        What is recorded first stands: `result()` tells.
+
+        Returns:
+            False when the job has ended already.
+
+        Raises:
+            JobNotFound: there is no such job.
+            BrokerUnavailable: the server is away.
+        """
+        return await self._results.cancel(self.id)
+
+    async def progress(self) -> tuple[float, float | None] | None:
+        """Return (done, total) as the job's handler said last by `ctx.progress`; None when it said nothing.
+
+        Raises:
+            BrokerUnavailable: the server is away.
+        """
+        return shown(await self._results.progress(self.id))
+
     async def result(self, timeout: Span | None = None) -> R:
         """Return what the handler returned, in the type that it promises.
 
@@ -75,11 +102,11 @@ class SyncJobHandle(Generic[R]):
         id: The job's id.
     """
 
-    __slots__ = ("_decode", "_views", "id")
+    __slots__ = ("_broker", "_decode", "id")
 
-    def __init__(self, job_id: str, views: Callable[[], BrokerViews], decode: Decode = plain) -> None:
+    def __init__(self, job_id: str, broker: Callable[[], OpenBroker], decode: Decode = plain) -> None:
         self.id = job_id
-        self._views = views
+        self._broker = broker
         self._decode = decode
 
     def __repr__(self) -> str:
@@ -87,14 +114,51 @@ class SyncJobHandle(Generic[R]):
 
     def status(self) -> str:
         """Return where the job is; raises what `JobHandle.status` does."""
-        return state_of(self.id, self._views().lookup([self.id])[0])
+        return state_of(self.id, self._broker().lookup([self.id])[0])
+
+    def cancel(self) -> bool:
+        """Cancel the job; returns and raises what `JobHandle.cancel` does."""
+        return cancel_one(self._broker(), self.id)
+
+    def progress(self) -> tuple[float, float | None] | None:
+        """Return (done, total); see `JobHandle.progress`."""
+        return shown(self._broker().progress([self.id])[0])
 
     def result(self, timeout: Span | None = None) -> R:
         """Return what the handler returned; raises what `JobHandle.result` does. Blocks this thread."""
         timeout_s = None if timeout is None else units.parse_duration(timeout)
-        record: ResultRecord = wait_blocking(self._views(), self.id, timeout_s)
+        record: ResultRecord = wait_blocking(self._broker(), self.id, timeout_s)
         value: R = unwrap(self.id, record, self._decode)
         return value
+
+
+def shown(progress: Progress | None) -> tuple[float, float | None] | None:
+    """Return progress as the pair that users see."""
+    return None if progress is None else (progress.done, progress.total)
+
+
+class Submitter(Protocol):
+    """What a JobFunction submits through; an engine."""
+
+    async def submit_plan(
+        self, plan: HandlerPlan, args: tuple[Any, ...], kwargs: dict[str, Any], options: SubmitOptions
+    ) -> JobHandle[Any]:
+        """Submit one job."""
+
+    async def submit_plan_many(
+        self, plan: HandlerPlan, items: Iterable[tuple[Any, ...]], options: SubmitOptions
+    ) -> list[JobHandle[Any]]:
+        """Submit a job for each tuple of arguments."""
+
+    def submit_plan_blocking(
+        self, plan: HandlerPlan, args: tuple[Any, ...], kwargs: dict[str, Any], options: SubmitOptions
+    ) -> SyncJobHandle[Any]:
+        """Submit one job from a thread."""
+
+    def submit_plan_many_blocking(
+        self, plan: HandlerPlan, items: Iterable[tuple[Any, ...]], options: SubmitOptions
+    ) -> list[SyncJobHandle[Any]]:
+        """Submit a job for each tuple of arguments from a thread."""
 
 
 def state_of(job_id: str, view: JobView | None) -> str:

@@ -1,55 +1,84 @@
-"""Waiting for results: many waiters, one question to the server at a time.
+"""Waiting for results: told by the watch of the process, never by asking again and again.
 
-Whoever waits alone asks for all; the pauses between questions rise from FIRST_S to LONGEST_S while nothing comes. Owned
-by one event loop; the blocking twin for threads is `wait_blocking`.
+Follow the queue, look once, then wait to be told; a look every SAFETY_S makes up for what no event tells, such as a
+server that lost its memory. Looks of many waiters travel together. Owned by one event loop; the blocking twin for
+threads is `wait_blocking`, and both share the watch.
 """
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Final
 
 import anyio
 
+from headrace.jobs import ids
 from headrace.jobs.codec import ResultRecord
-from headrace.jobs.errors import WaitTimeout
+from headrace.jobs.errors import BrokerUnavailable, WaitTimeout
 from headrace.jobs.results import missing
 from headrace.jobs.states import ENDED
+from headrace.workers.runners.portal import Portal
 
+from .broker.control import OpenBroker, cancel_one
 from .broker.courier import Courier
-from .broker.views import BrokerViews, JobView
+from .broker.views import BrokerViews, JobView, Progress
+from .broker.watch import watch_of
 
-#: The first question comes this long after the wait began, twice that before the next, and so on.
-FIRST_S: Final = 0.001
-LONGEST_S: Final = 0.05
-#: How often a waiter makes sure that its job still exists.
-LOOKUP_EVERY_S: Final = 0.25
-#: Ids in one question.
+#: How often a waiter looks although nothing was told.
+SAFETY_S: Final = 3.0
+#: Ids in one look.
 BATCH_COUNT: Final = 500
 
 
 class _Wait:
-    __slots__ = ("error", "event", "looked_up_s", "record")
+    """Somebody who waits for one job."""
 
-    def __init__(self) -> None:
+    __slots__ = ("error", "event", "in_line", "job_id", "look_at_s", "record")
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
         self.event = anyio.Event()
         self.record: ResultRecord | None = None
         self.error: Exception | None = None
-        self.looked_up_s = 0.0
+        self.look_at_s = 0.0
+        self.in_line = False
+
+    @property
+    def done(self) -> bool:
+        return self.record is not None or self.error is not None
+
+    def tell(self, record: ResultRecord | None) -> None:
+        """Take the record; without one, look at once for what became of the job."""
+        if record is not None:
+            self.record = record
+        else:
+            self.look_at_s = 0.0
+        self.event.set()
 
 
 class Results:
     """Waits for the records of jobs.
 
     Args:
-        views: Whom to ask.
+        broker: Whom to ask, and whose watch tells.
         waits: Whether asking may wait for a server.
     """
 
-    def __init__(self, views: BrokerViews, waits: bool) -> None:
-        self._views = views
+    def __init__(self, broker: OpenBroker, waits: bool) -> None:
+        self._views = broker
+        self._watch = watch_of(broker)
         self._courier = Courier(waits)
-        self._waiting: dict[str, list[_Wait]] = {}
-        self._asking = False
+        self._portal: Portal | None = None
+        self._to_look: deque[_Wait] = deque()
+        self._looking = False
+
+    @property
+    def broker(self) -> OpenBroker:
+        """Whom to ask."""
+        return self._views
 
     async def record(self, job_id: str, timeout_s: float | None) -> ResultRecord:
         """Return the record once the job has ended.
@@ -62,22 +91,23 @@ class Results:
             WaitTimeout: the wait ended before the job did.
             JobNotFound: there is no such job.
             ResultUnavailable: it ended, and its record is gone.
+            BrokerUnavailable: the server is away.
         """
-        wait = _Wait()
-        self._waiting.setdefault(job_id, []).append(wait)
-        try:
-            with anyio.move_on_after(timeout_s):
-                while not wait.record and not wait.error:
-                    if self._asking:
-                        await wait.event.wait()
-                        wait.event = anyio.Event()
-                    else:
-                        await self._ask_until(wait)
-        finally:
-            waits = self._waiting[job_id]
-            waits.remove(wait)
-            if not waits:
-                del self._waiting[job_id]
+        parts = ids.parse(job_id) or _named(job_id, await self.view(job_id))
+        job_id = f"{parts.queue}:{parts.entry}"
+        wait, rest = _Wait(job_id), parts.entry.encode()
+        if self._portal is None:
+            self._portal = Portal.open()
+        tell = partial(_post, self._portal, wait)
+        queues = (parts.queue,)
+        with anyio.move_on_after(timeout_s):
+            if not self._watch.follows(queues):
+                await self._courier.call(self._watch.follow, queues)
+            self._watch.add(parts.queue, rest, tell)
+            try:
+                await self._until_done(wait)
+            finally:
+                self._watch.drop(parts.queue, rest, tell)
         if wait.error is not None:
             raise wait.error
         if wait.record is None:
@@ -88,61 +118,85 @@ class Results:
         """Return what is known of a job; None when it never was."""
         return (await self._courier.call(self._views.lookup, [job_id]))[0]
 
-    async def _ask_until(self, mine: _Wait) -> None:
-        """Ask for everybody until my own answer is there; then hand the asking on."""
-        self._asking = True
-        pause_s = FIRST_S
+    async def progress(self, job_id: str) -> Progress | None:
+        """Return how far a job says that it is; None when it said nothing."""
+        return (await self._courier.call(self._views.progress, [job_id]))[0]
+
+    async def cancel(self, job_id: str) -> bool:
+        """Cancel a job; see `cancel_one`."""
+        return await self._courier.call(cancel_one, self._views, job_id)
+
+    async def _until_done(self, wait: _Wait) -> None:
+        while not wait.done:
+            left_s = wait.look_at_s - time.monotonic()
+            if left_s <= 0:
+                await self._look(wait)
+                continue
+            with anyio.move_on_after(left_s):
+                await wait.event.wait()
+            wait.event = anyio.Event()
+
+    async def _look(self, wait: _Wait) -> None:
+        """Look for this job, and for those of others who want to look now: whoever comes first looks for all."""
+        self._to_look.append(wait)
+        wait.in_line = True
         try:
-            while not mine.record and not mine.error:
-                ids = list(self._waiting)
-                answered = 0
-                for start in range(0, len(ids), BATCH_COUNT):
-                    answered += await self._ask(ids[start : start + BATCH_COUNT])
-                if mine.record or mine.error:
-                    return
-                pause_s = FIRST_S if answered else min(LONGEST_S, pause_s * 2)
-                await anyio.sleep(pause_s)
-        finally:
-            self._asking = False
-            self._wake_another(mine)
-
-    def _wake_another(self, mine: _Wait) -> None:
-        """Have one of those who still wait do the asking from now on."""
-        others = (wait for waits in self._waiting.values() for wait in waits if wait is not mine)
-        for wait in others:
-            if not wait.record and not wait.error:
-                wait.event.set()
-                return
-
-    async def _ask(self, ids: list[str]) -> int:
-        records = await self._courier.call(self._views.records, ids)
-        answered = 0
-        now_s = time.monotonic()
-        doubtful = []
-        for job_id, record in zip(ids, records, strict=True):
-            waits = self._waiting.get(job_id, ())
-            if record is not None:
-                answered += 1
-                for wait in waits:
-                    wait.record = record
-                    wait.event.set()
-            elif any(now_s - wait.looked_up_s > LOOKUP_EVERY_S for wait in waits):
-                doubtful.append(job_id)
-        if doubtful:
-            self._note(doubtful, await self._courier.call(self._views.lookup, doubtful), now_s)
-        return answered
-
-    def _note(self, ids: list[str], views: list[JobView | None], now_s: float) -> None:
-        for job_id, view in zip(ids, views, strict=True):
-            for wait in self._waiting.get(job_id, ()):
-                wait.looked_up_s = now_s
-                if view is not None and view.record is not None:
-                    wait.record = view.record
-                elif is_gone(view):
-                    wait.error = missing(job_id, existed=view is not None)
+            while wait.in_line:
+                if self._looking:
+                    await wait.event.wait()
+                    wait.event = anyio.Event()
                 else:
-                    continue
+                    await self._look_for_all()
+        finally:
+            if wait.in_line:
+                self._to_look.remove(wait)
+            if self._to_look and not self._looking:
+                self._to_look[0].event.set()
+
+    async def _look_for_all(self) -> None:
+        waits = [self._to_look.popleft() for _ in range(min(BATCH_COUNT, len(self._to_look)))]
+        self._looking = True
+        for wait in waits:
+            wait.in_line = False
+        try:
+            with anyio.CancelScope(shield=True):  # others ride along: one who gives up must not stop them
+                await self._ask([wait for wait in waits if not wait.done])
+        except BrokerUnavailable as error:
+            for wait in waits:
+                wait.error = error
+        finally:
+            self._looking = False
+            for wait in waits:
                 wait.event.set()
+
+    async def _ask(self, waits: list[_Wait]) -> None:
+        look_at_s = time.monotonic() + SAFETY_S
+        for wait in waits:
+            wait.look_at_s = look_at_s  # before the question: what is told meanwhile may want another look
+        seen = await self._courier.call(_see, self._views, [wait.job_id for wait in waits])
+        for wait in waits:
+            record, error = seen[wait.job_id]
+            if wait.record is None:
+                wait.record, wait.error = record, error
+
+
+def _see(views: BrokerViews, job_ids: Iterable[str]) -> dict[str, tuple[ResultRecord | None, Exception | None]]:
+    """Return for each job its record, or why there will be none, or neither while it has not ended."""
+    each = list(dict.fromkeys(job_ids))
+    seen: dict[str, tuple[ResultRecord | None, Exception | None]] = {
+        job_id: (record, None) for job_id, record in zip(each, views.records(each), strict=True)
+    }
+    doubtful = [job_id for job_id, (record, _) in seen.items() if record is None]
+    for job_id, view in zip(doubtful, views.lookup(doubtful) if doubtful else (), strict=True):
+        if view is not None and view.record is not None:
+            seen[job_id] = (view.record, None)
+        elif is_gone(view):
+            seen[job_id] = (None, missing(job_id, existed=view is not None))
+    return seen
+
+
+def _post(portal: Portal, wait: _Wait, record: ResultRecord | None) -> None:
+    portal.post(partial(wait.tell, record))
 
 
 def is_gone(view: JobView | None) -> bool:
@@ -158,24 +212,34 @@ def too_long(job_id: str, waited_s: float) -> WaitTimeout:
     )
 
 
-def wait_blocking(
-    views: BrokerViews, job_id: str, timeout_s: float | None, sleep: Callable[[float], None] = time.sleep
-) -> ResultRecord:
+def _named(caller_id: str, view: JobView | None) -> ids.JobId:
+    """Return the id of the job that its caller knows by another one; raises JobNotFound where there is none."""
+    parts = ids.parse(view.id) if view is not None else None
+    if parts is None:
+        raise missing(caller_id, existed=False)
+    return parts
+
+
+def wait_blocking(broker: OpenBroker, job_id: str, timeout_s: float | None) -> ResultRecord:
     """Do what `Results.record` does, for a thread."""
+    parts, watch = ids.parse(job_id) or _named(job_id, broker.lookup([job_id])[0]), watch_of(broker)
+    job_id = f"{parts.queue}:{parts.entry}"
     ends_s = None if timeout_s is None else time.monotonic() + timeout_s
-    pause_s, looked_up_s = FIRST_S, 0.0
-    while True:
-        record = views.records([job_id])[0]
-        now_s = time.monotonic()
-        if record is None and now_s - looked_up_s > LOOKUP_EVERY_S:
-            looked_up_s = now_s
-            view = views.lookup([job_id])[0]
-            record = view.record if view is not None else None
-            if record is None and is_gone(view):
-                raise missing(job_id, existed=view is not None)
-        if record is not None:
-            return record
-        if ends_s is not None and now_s >= ends_s:
-            raise too_long(job_id, timeout_s or 0.0)
-        sleep(pause_s if ends_s is None else min(pause_s, ends_s - now_s))
-        pause_s = min(LONGEST_S, pause_s * 2)
+    rest, told = parts.entry.encode(), SimpleQueue[ResultRecord | None]()
+    watch.follow((parts.queue,))
+    watch.add(parts.queue, rest, told.put)
+    try:
+        while True:
+            record, error = _see(broker, (job_id,))[job_id]
+            if error is not None:
+                raise error
+            left_s = SAFETY_S if ends_s is None else min(SAFETY_S, ends_s - time.monotonic())
+            if record is None and left_s > 0:
+                with suppress(Empty):
+                    record = told.get(timeout=left_s)
+            if record is not None:
+                return record
+            if left_s <= 0:
+                raise too_long(job_id, timeout_s or 0.0)
+    finally:
+        watch.drop(parts.queue, rest, told.put)

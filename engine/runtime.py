@@ -18,7 +18,7 @@ import anyio.to_thread
 from headrace.config.settings import Settings
 from headrace.config.sources import Loaded, load
 from headrace.jobs import codec
-from headrace.jobs.errors import ConfigError
+from headrace.jobs.errors import ConfigError, InvalidArguments
 from headrace.jobs.handler import HandlerPlan
 from headrace.jobs.registry import Registry
 from headrace.jobs.submission import SubmitOptions, check_size, submit_options
@@ -27,6 +27,7 @@ from headrace.workers.groups import plain_group
 from .broker.port import Bound, Submission
 from .client import Client
 from .connection import Connection
+from .events import EventSource
 from .handlers import Handlers
 from .handles import JobHandle, SyncJobHandle
 from .inspect import own_statistics
@@ -35,6 +36,7 @@ from .loops.assignment import Middleware
 from .loops.stop import Stop
 from .loops.worker import Worker, WorkerPlan
 from .observe.statistics import Statistics
+from .packing import bound_of, submission_of
 from .results import Results
 from .sinks.file import OutcomeLog
 from .synchronous import SyncClient, SyncEngine
@@ -44,7 +46,7 @@ from .version import VERSION
 Lifespan = Callable[["Engine"], AbstractAsyncContextManager[Any]]
 
 
-class Engine(Handlers):
+class Engine(EventSource, Handlers):
     """Declares, submits and runs jobs.
 
     ```python
@@ -301,6 +303,7 @@ class Engine(Handlers):
             queues=names,
             version=VERSION,
             middleware=tuple(self._middleware),
+            on=self._on,
             sinks=(OutcomeLog(settings.log_outcomes, fsync=settings.file.fsync),) if settings.log_outcomes else (),
         )
         broker = await anyio.to_thread.run_sync(self.connection.open)
@@ -325,7 +328,7 @@ class Engine(Handlers):
         super()._add(plan)
 
     def _bound(self) -> Bound:
-        return Bound(length=self.settings.max_queue_length)
+        return bound_of(self.settings)
 
     def _open(self) -> tuple[Client, Results]:
         if self._client is None or self._results is None:
@@ -344,17 +347,25 @@ class Engine(Handlers):
         self, plan: HandlerPlan, args: tuple[Any, ...], kwargs: dict[str, Any], options: SubmitOptions
     ) -> Submission:
         packed_args, packed_kwargs = plan.arguments.pack(args, kwargs)
-        body = plan.head + packed_args + packed_kwargs + codec.pack_options(options.envelope)
-        check_size(plan.name, body, self.settings.max_payload_bytes)
-        return Submission(body, options.delay_ms, options.due_at_ms)
+        call = plan.head + packed_args + packed_kwargs
+        return submission_of(plan.name, call, options, self.settings.max_payload_bytes, plan.options.unique)
 
     def _submissions(
         self, plan: HandlerPlan, items: Iterable[tuple[Any, ...]], options: SubmitOptions
     ) -> Iterator[Submission]:
-        """Yield what `_submission` returns for each, with what they have in common made once."""
+        """Yield what `_submission` returns for each, with what they have in common made once.
+
+        Raises:
+            InvalidArguments: the options give all of them one id.
+        """
+        if options.caller_id:
+            raise InvalidArguments(f"id={options.caller_id!r}: one id is for one job; give each of them unique=True")
         head, tail, pack = plan.head, codec.pack_options(options.envelope), plan.arguments.pack
         delay_ms, due_at_ms, max_bytes = options.delay_ms, options.due_at_ms, self.settings.max_payload_bytes
         nothing: dict[str, Any] = {}
+        if options.is_own or plan.options.unique is not None:
+            yield from (self._submission(plan, tuple(args), nothing, options) for args in items)
+            return
         for args in items:
             packed_args, packed_kwargs = pack(tuple(args), nothing)
             body = head + packed_args + packed_kwargs + tail
@@ -368,9 +379,8 @@ class Engine(Handlers):
         plan = self.registry.get(name)
         if plan is not None:
             return options.queue or plan.options.queue, self._submission(plan, tuple(args), dict(kwargs), options)
-        body = codec.pack_foreign(name, args, kwargs, options.envelope)
-        check_size(name, body, self.settings.max_payload_bytes)
-        return options.queue or "default", Submission(body, options.delay_ms, options.due_at_ms)
+        call = codec.pack_call(name, args, kwargs)
+        return options.queue or "default", submission_of(name, call, options, self.settings.max_payload_bytes)
 
     def _submit_named_blocking(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]

@@ -20,12 +20,12 @@ from headrace.jobs.results import Decode, plain
 from headrace.jobs.submission import SubmitOptions
 
 from .broker.port import Bound, Submission
-from .client import batches, new_token
+from .client import batches, new_token, refuse_duplicates
 from .handles import SyncJobHandle
 from .waiting import backoffs_s
 
 if TYPE_CHECKING:
-    from .broker.views import OpenBroker
+    from .broker.control import OpenBroker
     from .connection import Connection
 
 
@@ -69,10 +69,10 @@ class SyncClient:
         """Submit a batch and return the ids; raises what `Client.submit` does."""
         broker, token = self.broker(), new_token()
         if (options.on_full or self._on_full) == "reject":
-            return broker.publish(queue, jobs, token, self._bound)
+            return refuse_duplicates(jobs, broker.publish(queue, jobs, token, self._bound))
         for pause_s in backoffs_s(options.wait_timeout_s, random.random):
             try:
-                return broker.publish(queue, jobs, token, self._bound)
+                return refuse_duplicates(jobs, broker.publish(queue, jobs, token, self._bound))
             except QueueFull:
                 if pause_s is None:
                     raise

@@ -30,9 +30,10 @@ from headrace.workers.runners.portal import Portal
 from headrace.workers.runners.process import ProcessRunner
 from headrace.workers.work import Work
 
+from ..broker.control import OpenBroker
 from ..broker.courier import Courier
 from ..broker.port import Broker, Lease, Registration
-from ..broker.views import BrokerViews, QueueView
+from ..broker.views import QueueView
 from ..observe.fleet import FleetRecord, HandlerCard
 from ..observe.process import ProcessWatch
 from ..observe.report import WorkerReport
@@ -46,8 +47,11 @@ from .fetcher import Fetcher
 from .gatherer import Gathering, GatheringDispatcher
 from .gauges import dispatcher_report
 from .heartbeat import Heartbeat
+from .progress import ProgressBoard
+from .steering import Steering
 from .stop import Stop
 from .suspects import Suspects
+from .telling import OnEvent, Telling
 from .upkeep import AWAY_PAUSE_S, move, reap, report
 
 log = logger("headrace.worker")
@@ -67,6 +71,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
         version: headrace's version, for the fleet record.
         middleware: What wraps each job, the outermost first.
         sinks: Where outcomes go beside the broker, such as the outcome log.
+        on: Kind of event -> functions to call with it.
     """
 
     registry: Registry
@@ -75,6 +80,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     middleware: tuple[Middleware, ...] = ()
     sinks: tuple[Sink, ...] = ()
+    on: Mapping[str, Sequence[OnEvent]] = {}
 
 
 class Worker:
@@ -82,11 +88,11 @@ class Worker:
 
     Args:
         broker: Where they wait.
-        views: The same broker's second port.
+        views: The same broker's other ports.
         plan: What to run and how.
     """
 
-    def __init__(self, broker: Broker, views: BrokerViews, plan: WorkerPlan) -> None:
+    def __init__(self, broker: Broker, views: OpenBroker, plan: WorkerPlan) -> None:
         settings = plan.settings
         self.id = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
         self.state: Any = None
@@ -112,6 +118,7 @@ class Worker:
             slots = settings.process_slots_resolved
             self.dispatcher.add_runner(ProcessRunner(slots), slots)
         self.dispatcher.on_batch = _nothing
+        self._progress = ProgressBoard()
         self._handlers = {name: bound for handler in plan.registry for name, bound in self._bind(handler)}
         self._assigner = Assigner(self._handlers, settings.unknown_handler_grace_s, self.dispatcher.outbox.put)
         self._fetcher = Fetcher(broker, self._feeds(), plan.queues, self._take)
@@ -119,7 +126,18 @@ class Worker:
         if self._gathering is not None:
             self._fetcher.widen = self._gathering.widen
         self.dispatcher.on_room = self._fetcher.on_room if self._gathering is None else self._on_room
+        self._steering = Steering(
+            views,
+            tuple(plan.queues),
+            self._fetcher,
+            self.dispatcher.pools,
+            self.dispatcher.outbox.put,
+            settings.prefetch_ttl_s,
+        )
         self._upkeep = Courier(broker.waits)
+        self._telling = Telling(plan.on, views.events, self._upkeep)
+        if plan.on:
+            self._sink.on_told = self._telling.settled
         self._watch = ProcessWatch(time.monotonic())
         self._cards = {handler.name: _card(handler) for handler in plan.registry}
         self._suspects = Suspects(bound.max_deliveries for bound in self._handlers.values())
@@ -142,12 +160,19 @@ class Worker:
         try:
             async with self.dispatcher, plain_group() as group:
                 heartbeat.start()
+                group.start_soon(self._progress.run, self._views)
+                await self._steering.begin()
+                group.start_soon(self._steering.run)
                 group.start_soon(self._watch.lag.run)
                 queues = tuple(self._plan.queues)
                 courier = Courier(self._broker.waits)
                 group.start_soon(report, self._views, courier, self.id, self._report_bytes, queues, self._look)
+                group.start_soon(self._telling.run)
+                await self._telling.announce("worker.started", self.id, queues)
                 with self._watch.pauses:
                     await self._work(stop, registration, task_status)
+                await self._telling.announce("worker.stopped", self.id, queues)
+                await self._telling.finish()
                 group.cancel_scope.cancel()
         finally:
             heartbeat.stop()
@@ -155,18 +180,19 @@ class Worker:
                 await self._leave()
 
     async def queues_are_empty(self) -> bool:
-        """Return whether nothing is queued or running in its queues, anywhere; delayed jobs do not count."""
+        """Return whether nothing is queued or running in its queues; delayed jobs and paused queues do not count."""
         try:
             views = await Courier(self._broker.waits).call(self._views.queues, tuple(self._plan.queues))
         except BrokerUnavailable:
             return False  # nobody knows: look again
-        return not self.dispatcher.completer.pending and not any(view.queued or view.running for view in views)
+        busy = any(view.running or (view.queued and not view.paused) for view in views)
+        return not busy and not self.dispatcher.completer.pending
 
     def report(self) -> WorkerReport:
         """Return how it is doing; never waits."""
         return dispatcher_report(
             self.dispatcher,
-            self._sinks,
+            (*self._sinks, self._telling) if self._plan.on else self._sinks,
             self._fetcher.depth,
             0,
             fetch_paused_s=self._fetcher.paused_s,
@@ -186,7 +212,7 @@ class Worker:
                 self._broker,
                 self._upkeep,
                 self._fetcher,
-                self._take,
+                self._take_over,
                 self._plan.settings.lease_s,
                 lambda: self._suspects.caution,
             )
@@ -227,6 +253,7 @@ class Worker:
             added = view.submitted - seen.get(view.name, view.submitted)
             self.dispatcher.recorder.record_queue_submitted(now_s, view.name, max(0, added))
         self.queue_views = views
+        self._steering.note_paused(view.name for view in views if view.paused)
 
     async def _leave(self) -> None:
         try:
@@ -251,6 +278,7 @@ class Worker:
             ),
             middleware=self._plan.middleware,
             get_state=lambda: self.state,
+            note_progress=self._progress.note,
         )
         return [(name, bound) for name in (plan.name, *options.aliases)]
 
@@ -277,6 +305,10 @@ class Worker:
         self._fetcher.on_room()
         if self._gathering is not None:
             self._gathering.on_room()
+
+    def _take_over(self, leases: Sequence[Lease]) -> None:
+        self._take(leases)
+        self._steering.look_soon()
 
     def _note_lost(self) -> None:
         self._lost.set()

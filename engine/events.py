@@ -1,0 +1,200 @@
+"""Reading events: a replay from a cursor on, then what happens, as it happens.
+
+It promises that nothing between two events is left out while the streams keep it, over lost connections too; after a
+worker lost a reply an event may come twice. Each reader reads for itself at its own speed and is woken by the watch of
+the process. Owned by one event loop.
+"""
+
+import random
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, Self, TypeVar
+
+import anyio
+
+from headrace.config.logs import logger
+from headrace.jobs.codec import Malformed
+from headrace.jobs.errors import BrokerUnavailable, ConfigError
+from headrace.jobs.events import KINDS, Cursor, Event, events_of, unpack
+from headrace.jobs.ids import check_queue
+from headrace.jobs.registry import Registry
+from headrace.workers.runners.portal import Portal
+
+from .broker.control import OpenBroker
+from .broker.courier import Courier
+from .broker.events import Entry
+from .broker.watch import Wake, watch_of
+from .loops.telling import OnEvent
+from .observe.seldom import Seldom
+from .results import Results
+
+seldom = Seldom(logger("headrace.events"))
+
+#: How often a reader looks although nobody woke it, and for queues that are new.
+LOOK_EVERY_S: Final = 1.0
+#: Batches of a queue in one read: a few MB at the most.
+READ_COUNT: Final = 64
+#: Pauses while the server is away.
+AWAY_FIRST_S, AWAY_LONGEST_S = 0.05, 2.0
+
+
+OnEventT = TypeVar("OnEventT", bound=OnEvent)
+
+
+class EventSource:
+    """What an engine has of events: `events` and `on`."""
+
+    registry: Registry
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._on: dict[str, list[OnEvent]] = {}
+
+    def on(self, *kinds: str) -> Callable[[OnEventT], OnEventT]:
+        """Have `function(event)` called in the worker after events of these kinds, such as "job.dead".
+
+        Best effort: at most 1,000 events wait, more are dropped and counted (`backpressure.sinks.on`), and nothing is
+        told again after a crash. A coroutine function runs in the worker's loop for 30 s at most, a plain one in a
+        thread. For all events, from anywhere, and again after a restart, read `events`.
+
+        Raises:
+            ConfigError: there is no such kind.
+        """
+        unknown = [kind for kind in kinds if kind not in KINDS]
+        if unknown or not kinds:
+            raise ConfigError(f"on{kinds!r}: name kinds of events, out of {', '.join(KINDS)}")
+
+        def declare(function: OnEventT) -> OnEventT:
+            for kind in dict.fromkeys(kinds):
+                self._on.setdefault(kind, []).append(function)
+            return function
+
+        return declare
+
+    def events(self, after: str | None = None, queue: str | None = None) -> "EventReader":
+        """Return an async iterator over what happens to jobs, workers and queues.
+
+        Args:
+            after: The `cursor` of the event behind which to go on; "0" for all that is kept, None for what happens
+                from now on. An event may come twice, none is left out while it is kept.
+            queue: The queue; None for all.
+
+        Raises:
+            InvalidArguments: no cursor has such a text, or no queue such a name.
+            ConfigError: the engine is not open.
+        """
+        return EventReader(self._open()[1].broker, after, queue, self.registry.queues())
+
+    def _open(self) -> tuple[object, Results]:
+        raise NotImplementedError
+
+
+class EventReader:
+    """Reads the events of one queue, or of all.
+
+    Args:
+        broker: Whose.
+        after: The cursor behind which to begin; "0" for all that is kept, None for what happens from now on.
+        queue: The queue; None for all, those that come later too.
+        known: Queues that may not be in the server's list yet.
+
+    Raises:
+        InvalidArguments: no cursor has such a text, or no queue such a name.
+    """
+
+    def __init__(self, broker: OpenBroker, after: str | None, queue: str | None, known: Iterable[str] = ()) -> None:
+        self._wake: Wake | None = None
+        self._broker = broker
+        self._watch = watch_of(broker)
+        self._courier = Courier(broker.waits)
+        self._queue = check_queue(queue) if queue is not None else None
+        self._cursor = Cursor() if after is None else Cursor.parse(after)
+        self._known = frozenset(known)
+        self._from_now = after is None
+        self._queues: tuple[str, ...] = ()
+        self._came = anyio.Event()
+        self._ready: deque[Event] = deque()
+        self._pause_s = AWAY_FIRST_S
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._wake is None:
+            self._wake = _waker(Portal.open(), weakref.ref(self))
+        while not self._ready:
+            self._came = anyio.Event()
+            try:
+                # One hop: follow, so that what comes from now on wakes; then read what is there.
+                entries = await self._courier.call(self._look, self._wake)
+                self._pause_s = AWAY_FIRST_S
+            except BrokerUnavailable as error:
+                if self._broker.events.closed:
+                    raise
+                seldom.warning("server away", retry_in_s=round(self._pause_s, 2), error=str(error))
+                await anyio.sleep(self._pause_s * (0.5 + random.random() / 2))
+                self._pause_s = min(AWAY_LONGEST_S, self._pause_s * 2)
+                continue
+            for entry in entries:
+                self._ready += self._events(entry)
+            if not entries:
+                with anyio.move_on_after(LOOK_EVERY_S):
+                    await self._came.wait()
+        return self._ready.popleft()
+
+    def __del__(self) -> None:
+        if self._wake is not None:
+            for queue in self._queues:
+                self._watch.ignore(queue, self._wake)
+
+    def note(self) -> None:
+        """Look again soon."""
+        self._came.set()
+
+    def _look(self, wake: Wake) -> list[Entry]:
+        if self._queue is not None:
+            queues: tuple[str, ...] = (self._queue,)
+        else:
+            queues = tuple(sorted(self._known.union(self._broker.queue_names())))
+        if queues != self._queues or not self._watch.follows(queues):
+            self._watch.follow(queues)
+            for queue in queues:
+                self._watch.ignore(queue, wake)
+                self._watch.listen(queue, wake)
+            self._queues = queues
+        if self._from_now:
+            ends = self._broker.events.ends(queues)
+            self._cursor.places.update({queue: (entry, None) for queue, entry in ends.items()})
+            self._from_now = False
+        found = self._broker.events.read({queue: self._cursor.read_from(queue) for queue in queues}, READ_COUNT)
+        return sorted(found, key=_age)
+
+    def _events(self, entry: Entry) -> list[Event]:
+        cursor, queue = self._cursor, entry.queue
+        try:
+            events = events_of(queue, entry.id, unpack(entry.data), skip=cursor.skip(queue, entry.id), cursor=cursor)
+        except Malformed as error:
+            seldom.warning("not an event", queue=queue, entry=entry.id, error=str(error))
+            events = []
+        cursor.places[queue] = (entry.id, None)
+        return events
+
+
+def _waker(portal: Portal, reader: "weakref.ref[EventReader]") -> Wake:
+    """Return what wakes a reader, from any thread, and does not keep one alive that nobody reads any more."""
+
+    def note() -> None:
+        found = reader()
+        if found is not None:
+            found.note()
+
+    def wake() -> None:
+        portal.post(note)
+
+    return wake
+
+
+def _age(entry: Entry) -> tuple[int, int]:
+    at, _, number = entry.id.partition("-")
+    return int(at), int(number)

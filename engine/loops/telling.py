@@ -1,0 +1,142 @@
+"""Telling: runs the functions that `engine.on` declared, in the worker that settled, and announces the worker itself.
+
+One event after the other; best effort, and never in the way of the pool: what cannot be told in time is dropped and
+counted. A function that fails or takes too long is logged and counted; the next event goes on. Owned by the worker's
+event loop.
+"""
+
+import inspect
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, cast
+
+import anyio
+import anyio.to_thread
+
+from headrace.config import limits
+from headrace.config.logs import logger
+from headrace.jobs.disposition import Disposition, Kind
+from headrace.jobs.errors import BrokerUnavailable
+from headrace.jobs.events import Event, event_of, pack_notice
+
+from ..broker.courier import Courier
+from ..broker.events import EventStreams
+from ..sinks.port import SinkStatistics
+
+log = logger("headrace.events")
+
+#: What `engine.on` takes: a plain function is called in a thread of its own.
+OnEvent = Callable[[Event], Any]
+#: How long a stopping worker goes on telling what has happened already.
+LAST_S: Final = 1.0
+
+
+class Telling:
+    """Tells events to functions.
+
+    Args:
+        functions: Kind -> what to call, in order.
+        streams: Where the worker is announced.
+        courier: The way there.
+    """
+
+    name = "on"
+
+    def __init__(self, functions: Mapping[str, Sequence[OnEvent]], streams: EventStreams, courier: Courier) -> None:
+        self._functions = functions
+        self._streams = streams
+        self._courier = courier
+        self._waiting: deque[Event] = deque()
+        self._came = anyio.Event()
+        self._idle = anyio.Event()
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._told = 0
+        self._dropped = 0
+        self._errors = 0
+
+    def settled(self, dispositions: Sequence[Disposition]) -> None:
+        """Take what was carried out; returns at once."""
+        at_ms = time.time_ns() // 1_000_000
+        for disposition in dispositions:
+            if disposition.kind is not Kind.RETURN:
+                self.offer(event_of(disposition, at_ms))
+
+    def offer(self, event: Event) -> None:
+        """Take one event, or drop it when too many wait; returns at once."""
+        if event.kind not in self._functions:
+            return
+        if len(self._waiting) >= limits.EVENT_HANDLERS_BACKLOG_COUNT:
+            self._dropped += 1
+            return
+        self._waiting.append(event)
+        self._came.set()
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        while True:
+            if not self._waiting:
+                self._idle.set()
+                self._came = anyio.Event()
+                await self._came.wait()
+                self._idle = anyio.Event()
+            event = self._waiting[0]  # taken away after it was told, so that it counts as pending meanwhile
+            for function in self._functions[event.kind]:
+                await self._call(function, event)
+            self._waiting.popleft()
+            self._told += 1
+
+    async def announce(self, kind: str, worker: str, queues: Sequence[str]) -> None:
+        """Tell of the worker itself, here and in the streams of its queues; a server that is away hears nothing."""
+        try:
+            await self._courier.call(self._streams.announce, queues, pack_notice(kind, worker))
+        except BrokerUnavailable as error:
+            log.warning("not announced", kind=kind, error=str(error))
+        for queue in queues:
+            self.offer(Event(kind=kind, queue=queue, at_ms=time.time_ns() // 1_000_000, worker=worker))
+
+    async def finish(self) -> None:
+        """Wait until all is told, for LAST_S at most."""
+        with anyio.move_on_after(LAST_S):
+            while self._waiting:
+                await self._idle.wait()
+
+    async def open(self) -> None:
+        """Nothing to acquire."""
+
+    async def write(self, outcomes: Sequence[Any]) -> None:
+        """Nothing is written here."""
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    def statistics(self) -> SinkStatistics:
+        """Return the counters; they are shown among the sinks."""
+        return SinkStatistics(
+            name=self.name,
+            written=self._told,
+            pending=len(self._waiting),
+            pending_max=limits.EVENT_HANDLERS_BACKLOG_COUNT,
+            dropped=self._dropped,
+            errors=self._errors,
+        )
+
+    async def _call(self, function: OnEvent, event: Event) -> None:
+        try:
+            if inspect.iscoroutinefunction(function):
+                with anyio.move_on_after(limits.EVENT_HANDLER_TIMEOUT_S) as scope:
+                    await cast(Awaitable[Any], function(event))
+                if scope.cancelled_caught:
+                    raise TimeoutError(f"took longer than {limits.EVENT_HANDLER_TIMEOUT_S:g} s")
+            else:
+                if self._limiter is None:
+                    self._limiter = anyio.CapacityLimiter(1)
+                # Abandoned only when the worker stops: its thread is a daemon.
+                await anyio.to_thread.run_sync(function, event, limiter=self._limiter, abandon_on_cancel=True)
+        except Exception as error:
+            self._errors += 1
+            log.error("on failed", function=_name(function), kind=event.kind, job=event.id, exc_info=error)
+
+
+def _name(function: OnEvent) -> str:
+    return str(getattr(function, "__qualname__", function))
