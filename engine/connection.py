@@ -17,7 +17,7 @@ from headrace.jobs.errors import ConfigError
 from .broker.open import open_broker
 
 if TYPE_CHECKING:
-    from .broker.views import OpenBroker
+    from .broker.control import OpenBroker
     from .embedded import EmbeddedServer
 
 
@@ -53,6 +53,7 @@ class Connection:
                 url = self._url()
                 revive = self._server.ensure_running if self._server is not None else None
                 self._broker = open_broker(url, namespace=self._settings.namespace, revive=revive)
+                self._broker.result_ttl_s = self._settings.result_ttl_s
                 self._broker.dead_ttl_s = self._settings.dead_ttl_s
             self._users += 1
             return self._broker

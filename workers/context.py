@@ -38,6 +38,14 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
     deadline_at_s: float | None = None
 
 
+#: Takes a job's id and how far it is: done, and in all; for any thread.
+NoteProgress = Callable[[str, float, float | None], None]
+
+
+def ignore_progress(_job_id: str, _done: float, _total: float | None) -> None:
+    """Take note of nothing; what a Context does where nobody keeps progress, as in a child process."""
+
+
 def _never() -> str | None:
     return None
 
@@ -54,11 +62,30 @@ class Context:
         state: What the engine's lifespan yielded; None without one, and in process handlers.
     """
 
-    __slots__ = ("_cancel_reason", "_info", "_log", "attempt", "deliveries", "id", "name", "queue", "state")
+    __slots__ = (
+        "_cancel_reason",
+        "_info",
+        "_log",
+        "_note_progress",
+        "attempt",
+        "deliveries",
+        "id",
+        "name",
+        "queue",
+        "state",
+    )
 
-    def __init__(self, info: JobInfo, *, state: Any = None, cancel_reason: Callable[[], str | None] = _never) -> None:
+    def __init__(
+        self,
+        info: JobInfo,
+        *,
+        state: Any = None,
+        cancel_reason: Callable[[], str | None] = _never,
+        note_progress: NoteProgress = ignore_progress,
+    ) -> None:
         self._info = info
         self._cancel_reason = cancel_reason
+        self._note_progress = note_progress
         self._log: BoundLogger | None = None
         self.id = info.id
         self.name = info.name
@@ -89,6 +116,24 @@ class Context:
         if self._log is None:
             self._log = logger("headrace.job").bind(job_id=self.id, job=self.name, attempt=self.attempt)
         return self._log
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        """Say how far the job is; never waits, and may be called as often as you like, from any thread.
+
+        The newest is written to the server every 200 ms at the most, so a crash may lose the last. It is kept for an
+        hour. In process handlers it does nothing.
+
+        Args:
+            done: How much is done, in whatever unit.
+            total: How much there is in all, where that is known.
+
+        Raises:
+            TypeError: they are no numbers.
+        """
+        for number in (done, 0 if total is None else total):
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                raise TypeError(f"progress() takes numbers, got {number!r}: how much is done, and how much in all")
+        self._note_progress(self.id, done, total)
 
     def check_cancelled(self) -> None:
         """Return at once, or raise when the job should stop; for thread handlers, which nobody can stop from outside.

@@ -86,7 +86,7 @@ class Pool:
         self.done_count = 0
         self._target = slots
         self._outbox = outbox
-        self._stops_on_cancel = stops_on_cancel
+        self.stops_on_cancel = stops_on_cancel
         self._on_room = on_room
         self._slots: dict[int, Slot] = {}
         self._watchdog = Watchdog(name, self._slots, stops_on_cancel=stops_on_cancel, stack_of=stack_of)

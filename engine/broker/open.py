@@ -4,19 +4,15 @@ Imports an adapter only when its URL is opened, so that a program pays for none 
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from headrace.config.errors import ConfigError
 
-from .port import Broker
-from .views import BrokerViews
+if TYPE_CHECKING:
+    from .control import OpenBroker
 
 
-class FullBroker(Broker, BrokerViews, Protocol):
-    """Both ports: what every adapter is."""
-
-
-def open_broker(url: str, *, namespace: str = "headrace", revive: Callable[[], None] | None = None) -> FullBroker:
+def open_broker(url: str, *, namespace: str = "headrace", revive: Callable[[], None] | None = None) -> "OpenBroker":
     """Return the broker that a URL names; nothing is connected yet.
 
     Args:
@@ -37,20 +33,20 @@ def open_broker(url: str, *, namespace: str = "headrace", revive: Callable[[], N
     return opener(url, namespace, revive)
 
 
-def _redis(url: str, namespace: str, revive: Callable[[], None] | None) -> FullBroker:
+def _redis(url: str, namespace: str, revive: Callable[[], None] | None) -> "OpenBroker":
     from .redis import RedisBroker
 
     return RedisBroker(url, namespace=namespace, revive=revive)
 
 
-def _memory(url: str, _: str, __: object) -> FullBroker:
+def _memory(url: str, _: str, __: object) -> "OpenBroker":
     from .memory import MemoryBroker
 
     return MemoryBroker(url)
 
 
 #: Scheme -> what opens it.
-KINDS: Final[dict[str, Callable[[str, str, Callable[[], None] | None], FullBroker]]] = {
+KINDS: Final[dict[str, Callable[[str, str, Callable[[], None] | None], "OpenBroker"]]] = {
     "redis": _redis,
     "rediss": _redis,
     "unix": _redis,

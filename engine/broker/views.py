@@ -14,7 +14,33 @@ from headrace.jobs.codec import ResultRecord
 from headrace.jobs.disposition import DeadLetter
 from headrace.jobs.states import State
 
-from .port import Broker
+
+class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How far a job says that it is.
+
+    Attributes:
+        done: How much is done, in whatever unit its handler counts.
+        total: How much there is in all; None where the handler does not know.
+    """
+
+    done: float
+    total: float | None = None
+
+
+_progress = msgspec.msgpack.Decoder(Progress).decode
+
+
+def pack_progress(progress: Progress) -> bytes:
+    """Return its bytes."""
+    return msgspec.msgpack.encode(progress)
+
+
+def unpack_progress(packed: bytes | None) -> Progress | None:
+    """Read it; None where there is none, or none that can be read."""
+    try:
+        return None if packed is None else _progress(packed)
+    except msgspec.DecodeError:
+        return None
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +79,7 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
         oldest_age_s: Age of the oldest job that waits, in seconds; 0 when none does.
         workers: Registrations.
         submitted: Jobs ever submitted; 0 where the server cannot count them. Its growth is the rate of submission.
+        paused: Whether workers leave it alone.
     """
 
     name: str
@@ -63,6 +90,7 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     oldest_age_s: float = 0.0
     workers: int = 0
     submitted: int = 0
+    paused: bool = False
 
 
 class BrokerViews(Protocol):
@@ -79,6 +107,9 @@ class BrokerViews(Protocol):
 
     def records(self, job_ids: Sequence[str]) -> list[ResultRecord | None]:
         """Return the result records that are there, in one round trip; what a waiter asks again and again."""
+
+    def progress(self, job_ids: Sequence[str]) -> list[Progress | None]:
+        """Return how far each job says that it is; None for those that said nothing, or not for long."""
 
     def queue_names(self) -> list[str]:
         """Return the queues that ever had a job, sorted."""
@@ -109,7 +140,3 @@ class BrokerViews(Protocol):
 
     def fleet(self) -> dict[str, bytes]:
         """Return what the workers that are there say of themselves."""
-
-
-class OpenBroker(Broker, BrokerViews, Protocol):
-    """A broker with both of its ports, as `open_broker` returns it."""

@@ -20,7 +20,7 @@ from .options import given_url
 if TYPE_CHECKING:
     from headrace.config.settings import Settings
 
-    from ..broker.views import OpenBroker
+    from ..broker.control import OpenBroker
     from ..connection import Connection
 
 #: Key in the context's `meta`: whether errors come with their traceback.

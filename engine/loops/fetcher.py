@@ -61,6 +61,9 @@ class Fetcher:
         self._place = anyio.Event()
         self.last_fetch_s = time.monotonic()
         self.paused_s = 0.0
+        self._paused: frozenset[str] = frozenset()
+        self._changed = anyio.Event()
+        self._hurried = False
         #: Turns room for calls into room for jobs; set where calls take several.
         self.widen: Callable[[str, int], int] | None = None
 
@@ -74,6 +77,27 @@ class Fetcher:
         """Note that a queue has jobs for a pool, so that it is left alone when that pool is full."""
         self._feeds[queue].add(pool)
         self._prefetch.setdefault(pool, Prefetch())
+
+    def pause(self, queues: frozenset[str]) -> None:
+        """Leave these queues alone from now on, and no others."""
+        self._paused = queues
+        self._room.set()
+        self._jobs.set()
+        self._changed.set()
+
+    async def wait_changed(self) -> None:
+        """Return once other queues are paused than before."""
+        await self._changed.wait()
+        self._changed = anyio.Event()
+
+    def interrupt(self) -> None:
+        """End a waiting fetch, since what it waits for may have changed; blocks for a round trip."""
+        self._broker.interrupt()
+
+    def on_returned(self) -> None:
+        """Say that jobs were given back: the next sweep need not wait."""
+        self._hurried = True
+        self._place.set()
 
     def on_jobs(self) -> None:
         """Say that there may be jobs; for brokers that do not wait in `fetch`. Called in the loop."""
@@ -94,7 +118,7 @@ class Fetcher:
                 await self._wait_room()
 
     async def _fetch(self, rooms: dict[str, int]) -> None:
-        wait_s = WAIT_S if len(rooms) == len(self._feeds) else WAIT_PAUSED_S
+        wait_s = WAIT_S if len(rooms) == len(self._feeds.keys() - self._paused) else WAIT_PAUSED_S
         self._jobs = anyio.Event()
         pause_s = AWAY_FIRST_S
         leases: list[Lease] | None = None
@@ -162,7 +186,11 @@ class Fetcher:
                     room_of[pool] = pool.room(depth + 1 + depth // 2)
                 else:
                     self._kept.add(pool)
-        rooms = {queue: min(room_of[pool] for pool in pools) for queue, pools in self._feeds.items()}
+        rooms = {
+            queue: min(room_of[pool] for pool in pools)
+            for queue, pools in self._feeds.items()
+            if queue not in self._paused
+        }
         return {queue: min(room, limits.FETCH_BATCH_MAX_COUNT) for queue, room in rooms.items() if room > 0}
 
     def release(self, rooms: Mapping[str, int]) -> None:
@@ -172,9 +200,11 @@ class Fetcher:
         self._room.set()
 
     async def wait(self) -> None:
-        """Return once a slot is free that was kept."""
+        """Return once a slot is free that was kept, or jobs were given back since the last time."""
         self._place = anyio.Event()
-        await self._place.wait()
+        if not self._hurried:
+            await self._place.wait()
+        self._hurried = False
 
     def _rooms(self) -> dict[str, int]:
         """Return the queues to read, the most deserving first, and how many jobs of each there is room for."""
@@ -187,7 +217,7 @@ class Fetcher:
             hungry = len(pool.ready) <= pool.low_water
             room_of[pool] = pool.room(depth) - (pool in self._kept) if hungry else 0
         rooms: dict[str, int] = {}
-        for queue in sorted(self._feeds, key=lambda queue: -self._credit[queue]):
+        for queue in sorted(self._feeds.keys() - self._paused, key=lambda queue: -self._credit[queue]):
             room = min((room_of[pool] for pool in self._feeds[queue]), default=0)
             if self.widen is not None:
                 room = self.widen(queue, room)
@@ -214,4 +244,6 @@ class Fetcher:
             # The measured speed may have fallen or risen meanwhile, so look again now and then.
             with anyio.move_on_after(0.25):
                 await self._room.wait()
+        if self._paused >= self._feeds.keys():
+            self.last_fetch_s = time.monotonic()  # it has nothing to ask for, and is not stalled
         self.paused_s += time.monotonic() - began_s

@@ -11,16 +11,15 @@ from typing import Protocol, TypeVar
 
 import redis
 
+from headrace.engine.broker.control import OpenBroker
 from headrace.engine.broker.memory import MemoryBroker
-from headrace.engine.broker.port import Broker
-from headrace.engine.broker.views import BrokerViews
 
 T = TypeVar("T")
 _numbers = itertools.count()
 
 
-class FullBroker(Broker, BrokerViews, Protocol):
-    """Both ports."""
+class FullBroker(OpenBroker, Protocol):
+    """All ports."""
 
 
 class Place(Protocol):

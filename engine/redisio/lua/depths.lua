@@ -4,12 +4,12 @@
 --       2 {Q}:delayed  zset
 --       3 {Q}:dead     zset
 --       4 {Q}:workers  zset
---       5 {Q}:meta     hash    fields delayed (jobs delayed at submission) and moved (entries that are no new job)
+--       5 {Q}:meta     hash    fields delayed (jobs delayed at submission), moved (entries that are no new job) and paused
 -- ARGV  1 the consumer group
 --       2 the consumer that holds what was given back
 --       3 milliseconds that dead letters are kept
 -- Returns delayed, queued, running, dead, age of the oldest queued job in milliseconds (-1 when there is none),
--- registrations, jobs ever submitted (0 before Redis 7, which counts no entries).
+-- registrations, jobs ever submitted (0 before Redis 7, which counts no entries), 1 while the queue is paused, else 0.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -48,5 +48,5 @@ if oldest then age = math.max(0, now - string.match(oldest, '^%d+')) end
 return {
   redis.call('ZCARD', KEYS[2]), math.max(0, length - running), running,
   redis.call('ZCOUNT', KEYS[3], string.format('%.0f', now - ARGV[3]), '+inf'), age, redis.call('ZCARD', KEYS[4]),
-  submitted,
+  submitted, redis.call('HEXISTS', KEYS[5], 'paused'),
 }

@@ -2,6 +2,7 @@
 --
 -- KEYS  1 {Q}:workers  zset    read: the registration must still stand
 --       2 {Q}:jobs     stream  entries change their consumer
+--       3 {Q}:control  channel "returned": a worker with room may sweep at once
 -- ARGV  1 the registration under which the entries were delivered
 --       2 the consumer group
 --       3 the consumer that holds what was given back
@@ -23,4 +24,6 @@ local claim = {'XCLAIM', KEYS[2], ARGV[2], ARGV[3], 0, unpack(own)}
 claim[#claim + 1] = 'RETRYCOUNT'
 claim[#claim + 1] = ARGV[4]
 claim[#claim + 1] = 'JUSTID'
-return #redis.call(unpack(claim))
+local count = #redis.call(unpack(claim))
+if count > 0 then redis.pcall('PUBLISH', KEYS[3], 'returned') end -- a word that nobody may say is no reason to fail
+return count

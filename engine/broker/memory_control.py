@@ -1,0 +1,97 @@
+"""The third port of the memory broker: pausing, cancelling, progress, and words to whoever listens.
+
+Changes what memory_state.py holds, under its lock; words are said without the lock, in the thread of whoever caused
+them. Owns no state.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from headrace.config import limits
+from headrace.jobs.cancellation import unstarted_record
+from headrace.jobs.events import pack_notice
+
+from .control import CANCEL, MARK_TTL_S, MARKS_COUNT, PAUSE, PROGRESS_TTL_S, RESUME, Hear
+from .events import cancelled_batches
+from .memory_state import MemoryQueue
+from .memory_views import MemoryViews
+from .views import JobView, Progress
+
+
+class MemoryControl(MemoryViews):
+    """BrokerControl on a MemoryState."""
+
+    waits = False
+    result_ttl_s: float = limits.RESULT_TTL_S
+
+    def pause(self, queue: str, paused: bool) -> None:
+        """Have workers leave a queue alone, or take from it again."""
+        with self._access.verb("pause") as (state, now_ms):
+            state.queue(queue).paused = paused
+            state.events.add(queue, pack_notice("queue.paused" if paused else "queue.resumed"), now_ms)
+        self._say(queue, PAUSE if paused else RESUME)
+
+    def cancel(self, jobs: Sequence[JobView], *, only_waiting: bool = False, why: str = "cancelled") -> list[bool]:
+        """Cancel jobs: those that wait end here, those that run are marked and their workers told."""
+        told: list[JobView] = []
+        ended: list[tuple[str, str]] = []
+        answers: list[bool] = []
+        default_ttl_ms = round(self.result_ttl_s * 1000)
+        with self._access.verb("cancel") as (state, now_ms):
+            for view in jobs:
+                queue = state.queue(view.queue)
+                job = queue.jobs.get(view.id)
+                if job is not None and job.source is not None and not only_waiting:
+                    queue.marks.put(view.id, True, now_ms + MARK_TTL_S * 1000)
+                    told.append(view)
+                    answers.append(True)
+                elif job is not None and job.source is None:
+                    record, ttl_ms = unstarted_record(job.body, now_ms=now_ms, default_ttl_ms=default_ttl_ms, why=why)
+                    queue.withdraw(job, now_ms, ttl_ms)
+                    if record:
+                        state.results.put(view.id, record, now_ms + ttl_ms)
+                    ended.append((view.queue, view.id))
+                    answers.append(True)
+                else:
+                    answers.append(False)
+                if job is None or job.source is None:
+                    queue.marks.pop(view.id, now_ms)
+            for name, batch in cancelled_batches(ended).items():
+                state.events.add(name, batch, now_ms)
+        for view in told:
+            self._say(view.queue, f"{CANCEL} {view.id}")
+        return answers
+
+    def marks(self, queues: Sequence[str]) -> list[str]:
+        """Return the ids of running jobs that are to be cancelled."""
+        with self._access.verb("marks") as (state, now_ms):
+            there = [state.queues[name] for name in queues if name in state.queues]
+            return [job_id for queue in there for job_id in _first_marks(queue, now_ms)]
+
+    def progress_put(self, values: Mapping[str, Progress]) -> None:
+        """Keep how far jobs are."""
+        with self._access.verb("progress_put") as (state, now_ms):
+            for job_id, progress in values.items():
+                state.progress.put(job_id, progress, now_ms + PROGRESS_TTL_S * 1000)
+
+    def hear(self, queues: Sequence[str], hear: Hear) -> Callable[[], None]:
+        """Have `hear` called with each word for these queues until what is returned is called."""
+        ear = (tuple(queues), hear)
+        with self._access.verb("hear") as (state, _):
+            state.ears.append(ear)
+
+        def stop() -> None:
+            with self._access.verb("hear") as (state, _):
+                if ear in state.ears:
+                    state.ears.remove(ear)
+
+        return stop
+
+    def _say(self, queue: str, word: str) -> None:
+        for queues, hear in tuple(self._access.state.ears):
+            if queue in queues:
+                hear(queue, word)
+
+
+def _first_marks(queue: MemoryQueue, now_ms: int) -> list[str]:
+    queue.marks.purge(now_ms)
+    return [job_id for job_id, _ in queue.marks.items(now_ms)][:MARKS_COUNT]

@@ -1,0 +1,224 @@
+"""Steering: what operators and producers ask of a worker while it works: pause, resume, cancel, sweep at once.
+
+Words come from the control channel, in another thread; a look at the marks every second, after each reconnecting and
+after each sweep finds what was said while nobody listened. What waited too long for a slot goes back. Slots and
+prefetched work are scanned only when there is something to do, so it costs a job nothing. Owned by the worker's loop.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from headrace.config.logs import logger
+from headrace.jobs.errors import BrokerUnavailable
+from headrace.jobs.outcome import Failure, Outcome, Status
+from headrace.workers.groups import plain_group
+from headrace.workers.pool import Pool
+from headrace.workers.runners.portal import Portal
+from headrace.workers.work import Work
+
+from ..broker.control import CANCEL, LOOK, PAUSE, RESUME, RETURNED, BrokerControl
+from ..broker.courier import Courier
+from ..observe.seldom import Seldom
+from .assignment import Assignment
+from .fetcher import Fetcher
+from .gatherer import BatchWork
+
+log = logger("headrace.steering")
+seldom = Seldom(log)
+
+#: How late a word that was lost may be obeyed.
+LOOK_EVERY_S: Final = 1.0
+#: How long after the last look the next may come, when sweeps ask for it.
+LOOK_PAUSE_S: Final = 0.05
+
+
+class Steering:
+    """Obeys what is asked of one worker.
+
+    Args:
+        control: The broker's third port.
+        queues: The queues that the worker reads.
+        fetcher: Leaves paused queues alone.
+        pools: Where jobs wait and run.
+        put: Takes the outcomes of jobs that are never started.
+        prefetch_ttl_s: Seconds after which a job that waits for a slot goes back.
+    """
+
+    def __init__(
+        self,
+        control: BrokerControl,
+        queues: Sequence[str],
+        fetcher: Fetcher,
+        pools: Mapping[str, Pool],
+        put: Callable[[Outcome], None],
+        prefetch_ttl_s: float,
+    ) -> None:
+        self._control = control
+        self._queues = queues
+        self._fetcher = fetcher
+        self._pools = pools
+        self._put = put
+        self._ttl_s = prefetch_ttl_s
+        self._courier = Courier(control.waits)
+        self._look = anyio.Event()
+        self._paused: frozenset[str] = frozenset()
+        self._seen: dict[str, deque[tuple[float, Work]]] = {name: deque() for name in pools}
+
+    async def begin(self) -> None:
+        """Look which queues are paused; before anything is fetched."""
+        try:
+            views = await self._courier.call(self._control.queues, self._queues)
+        except BrokerUnavailable as error:
+            seldom.warning("pauses not read", error=str(error))
+        else:
+            self.note_paused(view.name for view in views if view.paused)
+
+    async def run(self) -> None:
+        """Obey until cancelled."""
+        portal = Portal.open()
+        stop = await self._courier.call(
+            self._control.hear, self._queues, lambda queue, word: _post(portal, partial(self._on_word, queue, word))
+        )
+        try:
+            async with plain_group() as group:
+                group.start_soon(self._look_often)
+                group.start_soon(self._interrupt_fetches)
+                group.start_soon(self._return_old)
+        finally:
+            stop()
+
+    def note_paused(self, queues: Iterable[str]) -> None:
+        """Say which of the queues are paused: prefetched jobs of theirs go back, and no more are fetched."""
+        paused = frozenset(queues)
+        if paused == self._paused:
+            return
+        log.info("paused", queues=sorted(paused)) if paused else log.info("resumed", queues=sorted(self._paused))
+        self._paused = paused
+        self._fetcher.pause(paused)
+        for pool in self._pools.values():
+            self._give_back(pool, lambda work: queue_of(work) in paused)
+
+    def look_soon(self) -> None:
+        """Have the marks looked at: jobs came that were started before, and may have been cancelled since."""
+        self._look.set()
+
+    def cancel(self, job_ids: Iterable[str]) -> set[str]:
+        """Cancel jobs that this worker has; return which it has.
+
+        A prefetched job ends here; a running coroutine is cancelled, a process killed, a thread told. The jobs of a
+        batch run or wait together: one of them cannot be stopped without its neighbours, and ends as they do.
+        """
+        wanted, mine = set(job_ids), set[str]()
+        for pool in self._pools.values():
+            for work in withdraw(pool, lambda work: _id_of(work) in wanted):
+                mine.add(_id_of(work))
+                self._put(Outcome(work, Status.CANCELLED, None, Failure("JobCancelled", "cancelled before it started")))
+            for slot in pool.running():
+                if slot.work is not None and (job_id := _id_of(slot.work)) in wanted:
+                    mine.add(job_id)
+                    slot.cancel("cancel", stop=pool.stops_on_cancel)
+        return mine
+
+    def _on_word(self, queue: str, word: str) -> None:
+        verb, _, job_id = word.partition(" ")
+        if verb == CANCEL:
+            self.cancel((job_id,))
+        elif verb == PAUSE:
+            self.note_paused(self._paused | {queue})
+        elif verb == RESUME:
+            self.note_paused(self._paused - {queue})
+        elif verb == RETURNED:
+            self._fetcher.on_returned()
+        elif verb == LOOK:
+            self._look.set()
+
+    async def _look_often(self) -> None:
+        while True:
+            try:
+                if marks := await self._courier.call(self._control.marks, self._queues):
+                    mine = self.cancel(marks)
+                    await self._clear([job_id for job_id in marks if job_id not in mine])
+            except BrokerUnavailable as error:
+                seldom.warning("marks not read", error=str(error))
+            await anyio.sleep(LOOK_PAUSE_S)
+            with anyio.move_on_after(LOOK_EVERY_S):
+                await self._look.wait()
+            self._look = anyio.Event()
+
+    async def _clear(self, job_ids: Sequence[str]) -> None:
+        """Cancel marked jobs that run nowhere, such as those that wait for another try; forget marks of ended ones."""
+        if not job_ids:
+            return
+        views = [view for view in await self._courier.call(self._control.lookup, job_ids) if view is not None]
+        await self._courier.call(partial(self._control.cancel, views, only_waiting=True))
+
+    async def _interrupt_fetches(self) -> None:
+        """End fetches that began before a pause or a resume."""
+        while True:
+            await self._fetcher.wait_changed()
+            await anyio.to_thread.run_sync(self._fetcher.interrupt)
+
+    async def _return_old(self) -> None:
+        """Give back what has waited for a slot for too long."""
+        while True:
+            await anyio.sleep(min(1.0, self._ttl_s / 4))
+            now_s = time.monotonic()
+            for name, pool in self._pools.items():
+                # Work waits in order: whoever is there no more takes those before it along.
+                seen, old = self._seen[name], None
+                if pool.ready:
+                    seen.append((now_s, pool.ready[-1]))
+                while seen and seen[0][0] <= now_s - self._ttl_s:
+                    old = seen.popleft()[1]
+                if old is not None and any(work is old for work in pool.ready):
+                    self._give_back(pool, _until(old))
+
+    def _give_back(self, pool: Pool, chosen: Callable[[Work], bool]) -> None:
+        for work in withdraw(pool, chosen):
+            self._put(Outcome(work, Status.INTERRUPTED))
+
+
+def withdraw(pool: Pool, chosen: Callable[[Work], bool]) -> list[Work]:
+    """Take work out of a pool that has not started; return it, in order."""
+    taken: list[Work] = []
+    kept: list[Work] = []
+    for work in pool.ready:
+        (taken if chosen(work) else kept).append(work)
+    if taken:
+        pool.ready.clear()
+        pool.ready.extend(kept)
+    return taken
+
+
+def queue_of(work: Work) -> str:
+    """Return the queue that work came from."""
+    if isinstance(work, BatchWork):
+        return work.items[0].queue
+    return work.queue if isinstance(work, Assignment) else ""
+
+
+def _id_of(work: Work) -> str:
+    """Return a job's id; "" for work that is several jobs."""
+    return work.job_id if isinstance(work, Assignment) else ""
+
+
+def _until(last: Work) -> Callable[[Work], bool]:
+    """Return what is true of work up to and with `last`, asked in order."""
+    passed = False
+
+    def is_before(work: Work) -> bool:
+        nonlocal passed
+        was, passed = passed, passed or work is last
+        return not was
+
+    return is_before
+
+
+def _post(portal: Portal, call: Callable[[], None]) -> None:
+    portal.post(call)
