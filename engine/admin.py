@@ -12,9 +12,12 @@ import msgspec
 from headrace.jobs.disposition import DeadLetter
 from headrace.jobs.editing import edited
 from headrace.jobs.errors import JobNotFound
+from headrace.jobs.ids import check_queue
+from headrace.jobs.states import State
 from headrace.jobs.submission import check_size
 
-from .broker.views import BrokerViews
+from .broker.control import BrokerControl
+from .broker.views import BrokerViews, QueueView
 
 #: Dead letters in one page, and in one call of a verb.
 PAGE_COUNT = 500
@@ -55,6 +58,56 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 EVERY: Final = Choice()
+
+
+class Purged(msgspec.Struct, frozen=True):
+    """What a purge did.
+
+    Attributes:
+        queue: The queue.
+        purged: Jobs that it ended.
+    """
+
+    queue: str
+    purged: int
+
+
+def pause(control: BrokerControl, queue: str) -> QueueView:
+    """Have workers leave a queue alone within about a second: what runs goes on, and jobs may be submitted.
+
+    Raises:
+        InvalidArguments: no queue can be called that.
+    """
+    control.pause(check_queue(queue), True)
+    return control.queues([queue])[0]
+
+
+def resume(control: BrokerControl, queue: str) -> QueueView:
+    """Have workers take jobs of a queue again; raises what `pause` does."""
+    control.pause(check_queue(queue), False)
+    return control.queues([queue])[0]
+
+
+def purge(control: BrokerControl, queue: str) -> Purged:
+    """End the jobs of a queue that wait now, for a worker or for their time, as cancelled; what runs goes on.
+
+    Goes in batches of PAGE_COUNT, so that the server is never held up for long, and through as many jobs as there are
+    at its start, so that it ends however fast others submit.
+
+    Raises:
+        InvalidArguments: no queue can be called that.
+    """
+    view = control.queues([check_queue(queue)])[0]
+    count = 0
+    for state, most in ((State.QUEUED, view.queued), (State.DELAYED, view.delayed), (State.RETRYING, view.delayed)):
+        cursor, seen = "", 0
+        while seen < most:
+            jobs, cursor = control.jobs(queue, state, cursor, min(PAGE_COUNT, most - seen))
+            seen += len(jobs)
+            count += sum(control.cancel(jobs, only_waiting=True, why="purged by an operator")) if jobs else 0
+            if not cursor:
+                break
+    return Purged(queue, count)
 
 
 def dead_retry(views: BrokerViews, job_ids: Sequence[str]) -> Handled:

@@ -107,7 +107,7 @@ def job(views: BrokerViews, job_id: str, *, with_result: bool = False) -> dict[s
     """Return a job's record; with `with_result` also `result` or `error` once it has ended.
 
     It is {id, name, queue, status, attempts, deliveries, submitted_at_ms, due_at_ms, started_at_ms, ended_at_ms,
-    worker}.
+    worker, progress}; progress is [done, total] or None.
 
     Raises:
         JobNotFound: there is no such job.
@@ -116,7 +116,7 @@ def job(views: BrokerViews, job_id: str, *, with_result: bool = False) -> dict[s
     view = views.lookup([job_id])[0]
     if view is None or view.state is None:
         raise missing(job_id, existed=view is not None)
-    return job_record(view, with_result=with_result)
+    return {**job_record(view, with_result=with_result), "progress": views.progress([job_id])[0]}
 
 
 def job_record(view: JobView, *, with_result: bool = False) -> dict[str, Any]:
@@ -177,8 +177,8 @@ def dead_item(letter: DeadLetter) -> dict[str, Any]:
     """
     args, kwargs = _arguments(letter.body)
     was: dict[str, Any] | None = None
-    if letter.edited_at_ms:
-        args_before, kwargs_before = _arguments(letter.original)
+    if not isinstance(letter.edited_at_ms, msgspec.UnsetType):
+        args_before, kwargs_before = _arguments(letter.original or b"")
         was = {"at_ms": letter.edited_at_ms, "args": args_before, "kwargs": kwargs_before}
     return {
         "id": letter.id,

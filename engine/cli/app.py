@@ -18,8 +18,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("headrace.engine.cli.serve:command", "Serve the API and the dashboard, without working on jobs."),
     "submit": ("headrace.engine.cli.submit:command", "Submit a job by its handler's name, or many from a file."),
     "stats": ("headrace.engine.cli.stats:command", "Show the figures of all workers and queues."),
-    "jobs": ("headrace.engine.cli.jobs:command", "List the jobs that have not ended, or show one."),
-    "queues": ("headrace.engine.cli.queues:command", "List the queues and how full they are."),
+    "jobs": ("headrace.engine.cli.jobs:command", "List the jobs that have not ended, show or cancel one."),
+    "queues": ("headrace.engine.cli.queues:command", "List, pause, resume or purge queues."),
     "dead": ("headrace.engine.cli.dead:command", "List, show, retry or drop the jobs that were given up on."),
     "config": ("headrace.engine.cli.config:command", "Show every setting and where it came from."),
 }

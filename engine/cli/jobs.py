@@ -1,13 +1,16 @@
-"""`headrace jobs`: the jobs that have not ended, and what is known of one, its result or error included.
+"""`headrace jobs`: the jobs that have not ended, what is known of one, its result or error included; cancelling one.
 
-It only looks; what is shown is made in inspect, as for the API.
+What is shown is made in inspect, as for the API.
 """
+
+import sys
 
 import click
 
 from headrace.jobs.states import ENDED, State
 
 from .. import inspect
+from ..broker.control import cancel_one
 from .opening import opened_broker
 from .options import json_option, limit_option, url_option
 from .output import print_json, print_record, print_table, time_of
@@ -15,7 +18,7 @@ from .output import print_json, print_record, print_table, time_of
 
 @click.group
 def command() -> None:
-    """List the jobs that have not ended, or show one."""
+    """List the jobs that have not ended, show one, or cancel one."""
 
 
 @command.command("list")
@@ -62,3 +65,20 @@ def show_job(job_id: str, as_json: bool) -> None:
     for name in [name for name in record if name.endswith("_at_ms")]:
         record[name.removesuffix("_ms")] = time_of(record.pop(name))
     print_record({**record, **({f"error {name}": value for name, value in error.items()} if error else {})})
+
+
+@command.command("cancel")
+@click.argument("job_id", metavar="ID")
+@json_option
+@url_option
+def cancel_job(job_id: str, as_json: bool) -> None:
+    """Cancel a job: one that waits ends at once, one that runs is told to stop. Exits 1 when it has ended already."""
+    with opened_broker() as broker:
+        cancelled = cancel_one(broker, job_id)
+    if as_json:
+        print_json({"id": job_id, "cancelled": cancelled})
+    elif cancelled:
+        click.echo(f"cancelled {job_id}")
+    if not cancelled:
+        click.echo(f"headrace: {job_id} has ended already; `headrace jobs show {job_id}` says how", err=True)
+        sys.exit(1)

@@ -1,11 +1,11 @@
-"""`headrace queues`: the queues that ever had a job, and how full they are.
+"""`headrace queues`: the queues that ever had a job, how full they are; pausing, resuming and emptying them.
 
-It only looks; what is shown is made in inspect, as for the API.
+What is shown is made in inspect and what is done in admin, as for the API. Purging asks first.
 """
 
 import click
 
-from .. import inspect
+from .. import admin, inspect
 from .opening import opened_broker
 from .options import json_option, url_option
 from .output import print_json, print_table
@@ -13,7 +13,7 @@ from .output import print_json, print_table
 
 @click.group
 def command() -> None:
-    """List the queues and how full they are."""
+    """List, pause, resume or purge queues."""
 
 
 @command.command("list")
@@ -26,11 +26,62 @@ def list_queues(as_json: bool) -> None:
     if as_json:
         print_json(views)
         return
-    columns = ("queue", "queued", "running", "delayed", "dead", "oldest s", "workers")
+    columns = ("queue", "queued", "running", "delayed", "dead", "oldest s", "workers", "paused")
     print_table(
         columns,
         [
-            (view.name, view.queued, view.running, view.delayed, view.dead, f"{view.oldest_age_s:.1f}", view.workers)
+            (
+                view.name, view.queued, view.running, view.delayed, view.dead, f"{view.oldest_age_s:.1f}", view.workers,
+                "paused" if view.paused else None,
+            )
             for view in views
         ],
-    )
+    )  # fmt: skip
+
+
+@command.command("pause")
+@click.argument("queue")
+@json_option
+@url_option
+def pause_queue(queue: str, as_json: bool) -> None:
+    """Have workers leave a queue alone; what runs goes on, and jobs may be submitted."""
+    with opened_broker() as broker:
+        view = admin.pause(broker, queue)
+    if as_json:
+        print_json(view)
+    else:
+        click.echo(f"paused {queue}: {view.queued:,} queued, {view.running:,} running")
+
+
+@command.command("resume")
+@click.argument("queue")
+@json_option
+@url_option
+def resume_queue(queue: str, as_json: bool) -> None:
+    """Have workers take jobs of a queue again."""
+    with opened_broker() as broker:
+        view = admin.resume(broker, queue)
+    if as_json:
+        print_json(view)
+    else:
+        click.echo(f"resumed {queue}: {view.queued:,} queued")
+
+
+@command.command("purge")
+@click.argument("queue")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@url_option
+def purge_queue(queue: str, yes: bool, as_json: bool) -> None:
+    """End the jobs of a queue that wait, as cancelled; what runs goes on."""
+    with opened_broker() as broker:
+        if not yes:
+            view = broker.queues([queue])[0]
+            click.confirm(
+                f"End {view.queued:,} queued and {view.delayed:,} delayed jobs of {queue!r}?", abort=True, err=True
+            )
+        done = admin.purge(broker, queue)
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(f"purged {done.purged:,}")

@@ -18,18 +18,23 @@ from .gate import gated
 from .gateway import Gateway
 from .problems import problem_of_fault, problem_of_headrace, problem_of_http
 from .records import JSON
-from .routes import dead, health, jobs, statistics
+from .routes import dead, health, jobs, queues, statistics
 
 ROUTES: Final = (
     jobs.submit,
     jobs.submit_batch,
     jobs.show,
     jobs.result,
+    jobs.cancel,
     dead.listing,
     dead.show,
     dead.edit,
     dead.drop,
     dead.retry,
+    queues.queues,
+    queues.pause,
+    queues.resume,
+    queues.purge,
     statistics.statistics,
     health.health,
 )

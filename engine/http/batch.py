@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from headrace.config import limits
-from headrace.jobs.errors import BrokerUnavailable, HeadraceError, QueueFull
+from headrace.jobs.errors import BrokerUnavailable, DuplicateJob, HeadraceError, QueueFull
 
 from ..broker.port import Submission
 from .gateway import Fleet, Gateway
@@ -69,6 +69,9 @@ class Batch:
         except (ValueError, RecursionError) as error:
             self._reject(index, shown(error))
         else:
+            if submission.unique:
+                await self._submit_alone(index, queue, submission)
+                return
             waiting = self._pending.setdefault(queue, [])
             waiting.append((index, submission))
             self._pending_bytes += len(submission.body)
@@ -96,6 +99,19 @@ class Batch:
             raise refusal
         ordered = [self._ids[index] for index in sorted(self._ids)]
         return BatchReport(len(ordered), ordered, sorted(self._rejected, key=lambda rejection: rejection.index))
+
+    async def _submit_alone(self, index: int, queue: str, submission: Submission) -> None:
+        """Submit a job with a unique key, behind those that came before it; a duplicate is rejected for itself."""
+        if queue in self._pending:
+            await self._flush(queue)
+        try:
+            self._ids[index] = await self._gateway.submit_prepared(queue, submission)
+        except (BrokerUnavailable, QueueFull, DuplicateJob) as error:
+            if isinstance(error, BrokerUnavailable):
+                self._away = error
+            if isinstance(error, QueueFull):
+                self._full = error
+            self._reject(index, str(error))
 
     def _next_index(self) -> int | None:
         """Return the next job's index; None when no more is taken."""

@@ -23,6 +23,8 @@ from litestar.openapi.spec import (
     Schema,
 )
 
+from ..admin import Purged
+from ..broker.views import QueueView
 from ..observe.statistics import Statistics
 from ..version import VERSION
 from .gateway import Gateway
@@ -32,6 +34,7 @@ from .records import (
     NDJSON,
     PROBLEM,
     BatchReport,
+    Cancelled,
     Health,
     JobRecord,
     JobRequest,
@@ -163,6 +166,9 @@ _RECORDS: Final = (
     DeadEdit,
     DeadRetry,
     DeadRetried,
+    Cancelled,
+    QueueView,
+    Purged,
     Health,
     Problem,
     Statistics,

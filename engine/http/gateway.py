@@ -18,15 +18,17 @@ from headrace.jobs.errors import BrokerUnavailable, QueueFull, ResultUnavailable
 from headrace.jobs.registry import Registry
 from headrace.jobs.results import missing
 from headrace.jobs.states import ENDED, State
-from headrace.jobs.submission import SubmitOptions, check_size
+from headrace.jobs.submission import SubmitOptions
 
-from .. import inspect
+from .. import admin, inspect
+from ..broker.control import OpenBroker, cancel_one
 from ..broker.courier import Courier
-from ..broker.port import Bound, Submission
-from ..broker.views import JobView, OpenBroker
+from ..broker.port import Submission
+from ..broker.views import JobView, QueueView
 from ..client import Client, batches
 from ..observe.fleet import FleetRecord, HandlerCard
 from ..observe.statistics import Statistics
+from ..packing import bound_of, submission_of
 from ..results import Results
 from .letters import Letters
 from .plain import plain
@@ -67,7 +69,7 @@ class Gateway:
         self.settings = settings
         self._broker = broker
         self._registry = Registry() if registry is None else registry
-        self._bound = Bound(length=settings.max_queue_length)
+        self._bound = bound_of(settings)
         self._client = Client(broker, self._bound)
         self._results = Results(broker, broker.waits)
         self._courier = Courier(broker.waits, threads=READING_THREADS_COUNT)
@@ -79,20 +81,34 @@ class Gateway:
 
     # Submitting
 
-    async def submit(self, request: JobRequest) -> JobStatus:
+    async def submit(self, request: JobRequest, idempotency_key: str = "") -> JobStatus:
         """Submit one job; those that come at the same time travel together.
 
+        Args:
+            request: The job.
+            idempotency_key: With the same key again, while the first job's record is kept, there is no second job, and
+                the answer is about the first; empty for none.
+
         Raises:
+            DuplicateJob: another job has its unique key.
             UnknownHandler: neither this process nor any worker has the handler, and there are workers.
             InvalidArguments: the arguments do not fit it, or options contradict each other.
             PayloadTooLarge: they take more than `max_payload`.
             QueueFull: the queue is at its bound.
             BrokerUnavailable: the server is away.
         """
-        queue, submission = self.prepare(request, await self.fleet())
-        job_id = await self._client.submit(queue, submission, REJECTING)
+        queue, submission = self.prepare(request, await self.fleet(), idempotency_key)
+        job_id = await self.submit_prepared(queue, submission)
+        if idempotency_key:
+            view = await self._results.view(job_id)
+            if view is not None and view.state is not None:
+                return JobStatus(job_id, view.state)
         parsed = ids.parse(job_id)
         return JobStatus(job_id, State.DELAYED if parsed is not None and parsed.delayed else State.QUEUED)
+
+    async def submit_prepared(self, queue: str, submission: Submission) -> str:
+        """Submit one job that was checked, and return its id; raises what `submit` does."""
+        return await self._client.submit(queue, submission, REJECTING)
 
     async def submit_batch(
         self, queue: str, jobs: Sequence[Submission]
@@ -111,7 +127,7 @@ class Gateway:
             try:
                 ids += await self._client.submit_many(queue, part, REJECTING)
             except QueueFull as error:
-                room = min(max(0, error.bound - error.depth), len(part) - 1)
+                room = _room(error, len(part))
                 if room:
                     more, again = await self.submit_batch(queue, part[:room])
                     return ids + more, again or error
@@ -120,18 +136,21 @@ class Gateway:
                 return ids, error
         return ids, None
 
-    def prepare(self, request: JobRequest, fleet: Fleet) -> tuple[str, Submission]:
+    def prepare(self, request: JobRequest, fleet: Fleet, idempotency_key: str = "") -> tuple[str, Submission]:
         """Return where a job goes and its envelope, checked against what is known of its handler; no I/O."""
-        options = request.options(time.time_ns() // 1_000_000)
-        body = codec.pack_foreign(request.name, request.args, request.kwargs, options.envelope)
-        check_size(request.name, body, self.settings.max_payload_bytes)
+        options = request.options()
+        if idempotency_key:  # the colon keeps it apart from ids that callers give themselves
+            options = msgspec.structs.replace(options, caller_id=f"http:{idempotency_key}", on_duplicate="return")
+        call = codec.pack_call(request.name, request.args, request.kwargs)
         plan = self._registry.get(request.name)
+        unique = None if plan is None else plan.options.unique
+        submission = submission_of(request.name, call, options, self.settings.max_payload_bytes, unique)
         if plan is not None:
             plan.arguments.check(tuple(request.args), request.kwargs)
             queue = plan.options.queue
         else:
             queue = self._published(request, fleet)
-        return options.queue or queue, Submission(body, options.delay_ms, options.due_at_ms)
+        return options.queue or queue, submission
 
     def _published(self, request: JobRequest, fleet: Fleet) -> str:
         """Check a job against the card of its handler and return its queue."""
@@ -165,10 +184,13 @@ class Gateway:
 
     def retry_after_s(self, error: QueueFull) -> int:
         """Return the seconds after which a full queue has room for more than a few; 1 where its speed is unknown."""
+        if error.drain_s is not None:
+            return max(1, min(RETRY_AFTER_MAX_S, math.ceil(error.drain_s * ROOM_SHARE)))
         drained_per_s = sum(record.report.drained_per_s.get(error.queue, 0.0) for record in self._fleet.workers)
         if not drained_per_s:
             return 1
-        return max(1, min(RETRY_AFTER_MAX_S, math.ceil(error.bound * ROOM_SHARE / drained_per_s)))
+        jobs_count = error.bound if error.reason == "length" else error.depth
+        return max(1, min(RETRY_AFTER_MAX_S, math.ceil(jobs_count * ROOM_SHARE / drained_per_s)))
 
     # Reading
 
@@ -208,6 +230,33 @@ class Gateway:
             raise missing(job_id, existed=view is not None)
         return _result(view), view.record is not None
 
+    async def queues(self) -> list[QueueView]:
+        """Return the depths of every queue; raises BrokerUnavailable."""
+        return await self._courier.call(inspect.queues, self._broker)
+
+    # Operating
+
+    async def cancel(self, job_id: str) -> bool:
+        """Cancel a job; False when it has ended already.
+
+        Raises:
+            JobNotFound: there is no such job.
+            BrokerUnavailable: the server is away.
+        """
+        return await self._courier.call(cancel_one, self._broker, job_id)
+
+    async def pause(self, queue: str) -> QueueView:
+        """Pause a queue; raises InvalidArguments and BrokerUnavailable."""
+        return await self._courier.call(admin.pause, self._broker, queue)
+
+    async def resume(self, queue: str) -> QueueView:
+        """Resume a queue; raises what `pause` does."""
+        return await self._courier.call(admin.resume, self._broker, queue)
+
+    async def purge(self, queue: str) -> admin.Purged:
+        """End the jobs of a queue that wait; raises what `pause` does."""
+        return await self._courier.call(admin.purge, self._broker, queue)
+
     async def statistics(self) -> Statistics:
         """Return the statistics of all workers and every queue; raises BrokerUnavailable."""
         return await self._courier.call(inspect.statistics, self._broker)
@@ -227,6 +276,13 @@ class Gateway:
 
 #: A full queue refuses, and the client is told when to come again: a request that waits holds a connection.
 REJECTING: Final = SubmitOptions(on_full="reject")
+
+
+def _room(error: QueueFull, count: int) -> int:
+    """Return how many of a batch of `count` jobs may still fit, fewer than all; 0 where none does."""
+    if error.reason == "length":
+        return min(max(0, error.bound - error.depth), count - 1)
+    return count // 2 if error.reason == "bytes" else 0
 
 
 def _result(view: JobView) -> JobResult:

@@ -11,8 +11,10 @@ import msgspec
 from msgspec import Meta
 
 from headrace.config import limits
-from headrace.jobs.codec import NO_OPTIONS
 from headrace.jobs.submission import UNSET, SubmitOptions, submit_options
+from headrace.jobs.unique import KEY_MAX_CHARS
+
+from ..broker.views import Progress
 
 Seconds = Annotated[float, Meta(ge=0, le=limits.PERIOD_MAX_S)]
 
@@ -30,6 +32,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         timeout_s: Seconds that a try may run; 0 for no limit.
         expires_s: Seconds from its submission after which it is not started any more.
         attempts: Tries in all.
+        unique: A key that one job of the queue has at a time, until it ends.
     """
 
     name: Annotated[str, Meta(min_length=1, description="The handler's name.")]
@@ -46,28 +49,27 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ] = None
     attempts: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Tries in all.")] = None
 
-    def options(self, now_ms: int) -> SubmitOptions:
-        """Return its options, checked; a full queue refuses it, for the client is told when to come again.
+    unique: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=KEY_MAX_CHARS)] | None,
+        Meta(description="A key that one job of the queue has at a time, until it ends; else 409."),
+    ] = None
 
-        Args:
-            now_ms: Milliseconds since the epoch.
+    def options(self) -> SubmitOptions:
+        """Return its options, checked; a full queue refuses it, for the client is told when to come again.
 
         Raises:
             InvalidArguments: they contradict each other, or the queue's name cannot be one.
         """
-        said = submit_options(
+        return submit_options(
             queue=self.queue,
             delay=self.delay_s,
             at=self.at,
             timeout=self.timeout_s,
             retry=UNSET if self.attempts is None else self.attempts,
             on_full="reject",
+            unique=self.unique,
+            expires=self.expires_s,
         )
-        if self.expires_s is None:
-            return said
-        expires_at_ms = now_ms + round(self.expires_s * 1000)
-        envelope = msgspec.structs.replace(said.envelope or NO_OPTIONS, expires_at_ms=expires_at_ms)
-        return msgspec.structs.replace(said, envelope=envelope)
 
 
 class JobStatus(msgspec.Struct, frozen=True):
@@ -123,6 +125,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         started_at_ms: When the last try started, once it has ended.
         ended_at_ms: When it ended.
         worker: Which worker has it, while it runs.
+        progress: [done, total] as its handler said last; total is null where it did not say, all of it where it said
+            nothing.
     """
 
     id: str
@@ -136,6 +140,19 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     started_at_ms: int | None
     ended_at_ms: int | None
     worker: str | None
+    progress: Progress | None
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """What became of a wish to cancel.
+
+    Attributes:
+        id: The job's id.
+        cancelled: Whether it was cancelled or told to stop; false when it had ended.
+    """
+
+    id: str
+    cancelled: bool
 
 
 class JobFault(msgspec.Struct, frozen=True):

@@ -28,8 +28,8 @@ Commands:
   serve   Serve the API and the dashboard, without working on jobs.
   submit  Submit a job by its handler's name, or many from a file.
   stats   Show the figures of all workers and queues.
-  jobs    List the jobs that have not ended, or show one.
-  queues  List the queues and how full they are.
+  jobs    List the jobs that have not ended, show or cancel one.
+  queues  List, pause, resume or purge queues.
   dead    List, show, retry or drop the jobs that were given up on.
   config  Show every setting and where it came from.
 """

@@ -17,10 +17,11 @@ from ..batch import Batch, shown, take_array, take_lines
 from ..bodies import media_type, pieces, whole
 from ..contract import TakesJob, TakesJobs, answer, gateway_of, problems, written
 from ..problems import Refused
-from ..records import FORM, JSON, NDJSON, BatchReport, JobRecord, JobRequest, JobResult, JobStatus
+from ..records import FORM, JSON, NDJSON, BatchReport, Cancelled, JobRecord, JobRequest, JobResult, JobStatus
 
 #: A waiting request holds a connection, and proxies between give up after a minute.
 WAIT_MAX_S: Final = 60.0
+IDEMPOTENCY_KEY_MAX_CHARS: Final = 255
 _decode = msgspec.json.Decoder(JobRequest).decode
 
 
@@ -33,9 +34,13 @@ _decode = msgspec.json.Decoder(JobRequest).decode
     responses=problems(404, 409, 413, 415, 422, 429),
 )
 async def submit(request: Request[Any, Any, Any]) -> Response[JobStatus]:
-    """Submit one job; its arguments are checked first where its handler is known."""
+    """Submit one job; its arguments are checked first where its handler is known.
+
+    With an Idempotency-Key header, the same key again answers with the first job's id, and there is no second job.
+    """
     media_type(request, (JSON,))
-    status = await gateway_of(request).submit(_job(await whole(request)))
+    key = _idempotency_key(request.headers.get("idempotency-key", ""))
+    status = await gateway_of(request).submit(_job(await whole(request)), key)
     return written(status, 202)
 
 
@@ -100,6 +105,25 @@ async def result(
     """Return what the handler returned, or why it did not; 202 while the job has not ended."""
     ended, has_ended = await gateway_of(request).result(job_id, wait_s)
     return written(ended, 200 if has_ended else 202)
+
+
+@post(
+    "/v1/jobs/{job_id:str}/cancel",
+    status_code=200,
+    operation_id="cancelJob",
+    summary="Cancel a job",
+    responses=problems(404),
+)
+async def cancel(request: Request[Any, Any, Any], job_id: FromPath[str]) -> Response[Cancelled]:
+    """Cancel a job: one that waits ends at once, one that runs is told to stop; false when it has ended already."""
+    return written(Cancelled(job_id, await gateway_of(request).cancel(job_id)))
+
+
+def _idempotency_key(text: str) -> str:
+    """Return the header's value, which may be empty; raises Refused where it is no key."""
+    if len(text) > IDEMPOTENCY_KEY_MAX_CHARS or not text.isprintable():
+        raise Refused(400, f"Idempotency-Key: use at most {IDEMPOTENCY_KEY_MAX_CHARS} printable characters")
+    return text
 
 
 def _job(body: bytes) -> JobRequest:

@@ -1,0 +1,63 @@
+"""The commands of an operator for queues and jobs that wait or run."""
+
+import json
+import time
+
+import pytest
+
+
+def test_a_paused_queue_is_left_alone_until_it_is_resumed(stage, invoke) -> None:
+    """Jobs of a paused queue wait, also in a worker that ends when its queues are empty; resumed, they run."""
+    job_id = invoke("submit", "add", "--args", "[1, 2]").stdout.strip()
+    assert "paused default: 1 queued, 0 running\n" == invoke("queues", "pause", "default").stdout
+    assert [True] == [queue["paused"] for queue in json.loads(invoke("queues", "list", "--json").stdout)]
+    assert "paused" in invoke("queues", "list").stdout.splitlines()[1]
+    assert 0 == stage.headrace("run", "app:engine", "--burst").returncode
+    assert "queued" == json.loads(invoke("jobs", "show", job_id, "--json").stdout)["status"]
+    assert not json.loads(invoke("queues", "resume", "default", "--json").stdout)["paused"]
+    assert 0 == stage.headrace("run", "app:engine", "--burst").returncode
+    assert 3 == json.loads(invoke("jobs", "show", job_id, "--json").stdout)["result"]
+
+
+def test_a_purge_asks_first(invoke) -> None:
+    """Without --yes a person is asked, and a no changes nothing; with it, what waits ends as cancelled."""
+    ids = [invoke("submit", "add", "--delay", delay).stdout.strip() for delay in ("0", "60")]
+    refused = invoke("queues", "purge", "default", stdin="n\n")
+    assert (1, True) == (refused.exit_code, "End 1 queued and 1 delayed jobs of 'default'?" in refused.stderr)
+    assert {"queue": "default", "purged": 2} == json.loads(
+        invoke("queues", "purge", "default", "--yes", "--json").stdout
+    )
+    assert "purged 0\n" == invoke("queues", "purge", "default", stdin="y\n").stdout
+    shown = [json.loads(invoke("jobs", "show", job_id, "--json").stdout) for job_id in ids]
+    assert [("cancelled", "purged by an operator")] * 2 == [(job["status"], job["error"]["message"]) for job in shown]
+
+
+def test_a_waiting_job_is_cancelled_once(invoke) -> None:
+    """The first time it is cancelled; then it has ended, and the exit code is 1."""
+    job_id = invoke("submit", "add").stdout.strip()
+    first = invoke("jobs", "cancel", job_id)
+    assert (0, f"cancelled {job_id}\n") == (first.exit_code, first.stdout)
+    again = invoke("jobs", "cancel", job_id, "--json")
+    assert (1, False) == (again.exit_code, json.loads(again.stdout)["cancelled"])
+    assert "has ended already" in again.stderr
+    unknown = invoke("jobs", "cancel", "default:9999999999999-0")
+    assert (1, True) == (unknown.exit_code, "there is no job" in unknown.stderr)
+
+
+def test_a_running_job_is_cancelled_from_another_process(stage, invoke) -> None:
+    """A worker process stops a job that a person cancelled, and goes on with others."""
+    stage.worker()
+    job_id = invoke("submit", "nap", "--args", "[60]", "--queue", "slow").stdout.strip()
+    stage.wait_for("napping")
+    assert 0 == invoke("jobs", "cancel", job_id).exit_code
+    deadline_s = time.monotonic() + 20
+    while "cancelled" != json.loads(invoke("jobs", "show", job_id, "--json").stdout)["status"]:
+        assert time.monotonic() < deadline_s
+    assert "3" == invoke("submit", "add", "--args", "[1, 2]", "--wait", "20").stdout.strip()
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "purge --yes"])
+def test_what_is_no_queue_exits_with_2(invoke, verb) -> None:
+    """A name that no queue can have is a usage error."""
+    result = invoke("queues", *verb.split(), "a b")
+    assert (2, True) == (result.exit_code, "cannot be a queue's name" in result.stderr)
