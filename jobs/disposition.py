@@ -83,8 +83,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         deliveries: Starts in all.
         died_at_ms: Milliseconds since the epoch.
         body: The packed envelope, or the raw bytes of a malformed entry.
-        edited_at_ms: When its arguments were changed last; 0 for never.
-        original: The envelope that died, once `body` was edited; empty before.
+        edited_at_ms: When its arguments were changed last; unset, and not written, for never.
+        original: The envelope that died, once `body` was edited; unset before.
     """
 
     id: str
@@ -98,8 +98,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     died_at_ms: int
     body: bytes
     version: int = codec.VERSION
-    edited_at_ms: int = 0
-    original: bytes = b""
+    edited_at_ms: int | msgspec.UnsetType = msgspec.UNSET
+    original: bytes | msgspec.UnsetType = msgspec.UNSET
 
 
 _letter = msgspec.msgpack.Decoder(DeadLetter).decode

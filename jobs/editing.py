@@ -1,4 +1,7 @@
-"""Editing a dead letter: other arguments for the job, while what died stays readable beside them. A pure function."""
+"""Editing a dead letter: other arguments for the job, while what died stays readable beside them.
+
+Pure functions: the letter that takes the old one's place is returned, and a broker puts it there.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,6 +47,5 @@ def edited(letter: DeadLetter, args: Sequence[Any], kwargs: Mapping[str, Any], *
     arguments_of(letter)
     envelope = codec.unpack_envelope(letter.body)
     body = codec.pack_foreign(envelope.name, args, kwargs, envelope.options)
-    return msgspec.structs.replace(
-        letter, body=body, edited_at_ms=now_ms, original=letter.original or bytes(letter.body)
-    )
+    original = letter.original if isinstance(letter.original, bytes) else bytes(letter.body)
+    return msgspec.structs.replace(letter, body=body, edited_at_ms=now_ms, original=original)

@@ -1,4 +1,7 @@
-"""Arguments of jobs as options give them: JSON of the one shape that is due. No state."""
+"""Arguments of jobs as options give them: JSON of the one shape that is due.
+
+What is wrong with the text is told with the option's name and an example of what to write. No state.
+"""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""Dead letters over HTTP: their records, and what the routes call. Decides nothing: that is in inspect and admin."""
+"""Dead letters over HTTP: their records, and what the routes call.
+
+Decides nothing, for that is in inspect and admin; bounds what one request may ask for. No state.
+"""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping

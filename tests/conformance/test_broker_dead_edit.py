@@ -47,6 +47,7 @@ def test_editing_twice_keeps_what_died(broker: FullBroker, join: Join, advance: 
         assert broker.dead_edit(edited(letter, [number * 100], {}, now_ms=number))
     found = broker.dead_letter(job_id)
     assert found is not None
+    assert isinstance(found.original, bytes)
     assert (0, 200, 2) == (number_of(found.original), number_of(found.body), found.edited_at_ms)
 
 
