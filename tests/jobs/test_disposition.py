@@ -118,7 +118,7 @@ def test_no_record_where_none_is_kept() -> None:
     assert b"" == decided(done, EnvelopeOptions(result_ttl_s=0.0), result_ttl_s=60).record
     assert 1500 == decided(done, EnvelopeOptions(result_ttl_s=1.5), result_ttl_s=0).ttl_ms
     assert 60_000 == decided(done, rules=none, result_ttl_s=60).ttl_ms
-    assert Disposition(None, Kind.DONE) == succeed_plainly(None, "add", object(), 0, RULES, 0.1, 0, NOW_MS)
+    assert Disposition(None, Kind.DONE, name="add") == succeed_plainly(None, "add", object(), 0, RULES, 0.1, 0, NOW_MS)
 
 
 class Odd:
