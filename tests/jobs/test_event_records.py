@@ -15,6 +15,7 @@ from headrace.jobs.events import (
     pack,
     pack_jobs,
     pack_notice,
+    pack_plain,
     pack_settled,
     unpack,
 )
@@ -47,6 +48,13 @@ def test_a_settled_batch_comes_back_as_events() -> None:
     ] == [(each.kind, each.id, each.name, each.attempt, each.reason) for each in events]
     assert {("mail", 77, "w:1", "")} == {(each.queue, each.at_ms, each.worker, each.cursor) for each in events}
     assert event_of(moved, 77) == events[3]
+
+
+def test_the_short_way_packs_the_same() -> None:
+    """Jobs that are done under their first entries are packed the short way into the same bytes, alike or not."""
+    for names in (["a", "a", "a"], ["a", "b", "a"]):
+        batch = [Disposition(Lease(SOURCE, b"7-%d" % n, b""), Kind.DONE, name=name) for n, name in enumerate(names)]
+        assert pack_settled("mail", "w:1", batch) == pack_plain("w:1", [each.lease.entry for each in batch], batch)
 
 
 def test_a_batch_of_plain_successes_is_little_more_than_its_ids() -> None:
