@@ -7,7 +7,7 @@ behind it knows jobs only. A worker without batch handlers has none of this. Own
 
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import msgspec
@@ -23,6 +23,9 @@ from headrace.workers.work import Work
 
 from .assignment import Assignment, BoundHandler
 from .dispatcher import Dispatcher
+
+#: How long jobs that are due wait here for a slot; then they wait in the pool, where `prefetch_ttl` holds for them.
+HOLD_S: Final = 1.0
 
 
 class BatchWork:
@@ -141,14 +144,16 @@ class Gatherer:
     async def run(self) -> None:
         """Hand over what is due until cancelled."""
         while True:
-            wait_s = self._rule.wait_s(len(self._items), time.monotonic() - self._since_s, idle=False)
+            age_s = time.monotonic() - self._since_s
+            wait_s = self._rule.wait_s(len(self._items), age_s, idle=False)
             if self._items and wait_s > 0:
                 await anyio.sleep(wait_s)
-            elif self._items and self._pool.room(0) > 0:
+            elif self._items and (self._pool.room(0) > 0 or age_s > self._rule.age_s + HOLD_S):
                 self._flush()
             else:  # beyond its time only while no slot could take it: more company costs nothing then
                 self._changed = anyio.Event()
-                await self._changed.wait()
+                with anyio.move_on_after(HOLD_S if self._items else None):
+                    await self._changed.wait()
 
     def _flush(self) -> None:
         count = self._rule.count_max
