@@ -97,6 +97,22 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Batch).decode
 
 
+def pack_plain(worker: str, ids: list[bytes], dispositions: Sequence[Disposition]) -> bytes:
+    """Do what `pack_settled` does where all are DONE under their first entries, as nearly all jobs are.
+
+    Args:
+        worker: The registration that settled.
+        ids: Their entries.
+        dispositions: What was carried out.
+    """
+    first = dispositions[0]
+    name, attempt, ended_as = first.name, first.attempt, first.ended_as
+    for each in dispositions:
+        if each.name != name or each.attempt != attempt or each.ended_as is not ended_as:
+            return pack_settled(first.lease.source.queue, worker, dispositions)
+    return _encode((VERSION, worker, ids, name, _code(first), attempt, ""))
+
+
 def pack_settled(queue: str, worker: str, dispositions: Sequence[Disposition]) -> bytes:
     """Return the packed batch of what was settled in one queue; rows for RETURN there are none.
 

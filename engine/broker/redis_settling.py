@@ -9,7 +9,7 @@ from typing import Final
 
 from headrace.config import limits
 from headrace.jobs.disposition import Disposition, Kind
-from headrace.jobs.events import pack_settled
+from headrace.jobs.events import pack_plain, pack_settled
 
 from ..redisio.connections import Command
 from ..redisio.keys import GROUP, RETURNED, UNIQUE_TTL_MS, Keys, QueueKeys
@@ -65,7 +65,7 @@ def _done(keys: QueueKeys, source: Source, ttl_ms: int, group: list[Disposition]
         return _done(keys, source, ttl_ms, group[:half]) + _done(keys, source, ttl_ms, group[half:])
     size_bytes = sum([len(each.lease.body) for each in group if each.lease.counted])
     six = (keys.workers, keys.jobs, keys.entry_result, keys.delayed, keys.meta, keys.events)
-    told = pack_settled(source.queue, source.member, group)
+    told = pack_plain(source.member, entries, group)
     command = script("settle").call(
         six, source.member, GROUP, ttl_ms, size_bytes, *entries, *records, stream_max_count(told), told
     )
