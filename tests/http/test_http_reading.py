@@ -200,6 +200,12 @@ async def test_openapi_lists_every_route_and_its_problems() -> None:
         ("/v1/jobs/batch", "post"): {"202", "400", "403", "413", "415", "429", "500", "503"},
         ("/v1/jobs/{job_id}", "get"): {"200", "400", "403", "404", "410", "500", "503"},
         ("/v1/jobs/{job_id}/result", "get"): {"200", "202", "400", "403", "404", "410", "500", "503"},
+        ("/v1/jobs/{job_id}/cancel", "post"): {"200", "400", "403", "404", "500", "503"},
+        ("/v1/queues", "get"): {"200", "400", "403", "500", "503"},
+        **{
+            (f"/v1/queues/{{queue}}/{verb}", "post"): {"200", "400", "403", "422", "500", "503"}
+            for verb in ("pause", "resume", "purge")
+        },
         ("/v1/dead", "get"): {"200", "400", "403", "500", "503"},
         ("/v1/dead/{job_id}", "get"): {"200", "400", "403", "404", "500", "503"},
         ("/v1/dead/{job_id}", "patch"): {"200", "400", "403", "404", "413", "415", "422", "500", "503"},
@@ -222,7 +228,7 @@ async def test_openapi_lists_every_route_and_its_problems() -> None:
             content = operation["responses"]["500"]["content"]
             assert ["application/problem+json"] == list(content), path
             names = [parameter["name"] for parameter in operation.get("parameters", [])]
-            assert {"job_id", "wait_s"} >= set(names)
+            assert {"job_id", "queue", "wait_s", "cursor", "limit"} >= set(names)
 
 
 def _references(part: Any) -> list[str]:

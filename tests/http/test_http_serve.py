@@ -145,9 +145,9 @@ def test_importing_it_loads_no_server() -> None:
 
 
 def _asked(broker: str) -> bool:
-    """Return whether somebody is asking the broker for a result, again and again."""
+    """Return whether somebody has asked the broker for a result, and waits for it."""
     import redis
 
     with redis.Redis.from_url(broker) as client:
         seen = client.info("commandstats")
-        return seen.get("cmdstat_get", {}).get("calls", 0) + seen.get("cmdstat_mget", {}).get("calls", 0) > 3
+        return bool(seen.get("cmdstat_mget", {}).get("calls", 0) > 0)
