@@ -71,11 +71,6 @@ def make_engine(url: str, journal: Journal, lease_s: float) -> Engine:
         journal.note("end", ctx.id)
         return os.getpid()
 
-    @engine.job
-    async def cpu() -> float:
-        """Return the CPU seconds that this process has used."""
-        return time.process_time()
-
     WORK[engine] = work
     return engine
 
@@ -138,6 +133,7 @@ BREAKS = {"early-ack": acknowledge_early, "no-fence": remove_fence}
 
 def main() -> None:
     """Run until told to stop."""
+    began_s = time.monotonic()
     role, url, path, loop, lease_s, *more = sys.argv[1:]
     configure("info", "json")
     journal = Journal(path)
@@ -149,6 +145,7 @@ def main() -> None:
     for each in more:
         BREAKS[each]()
     anyio.run(engine.run, backend=loop)
+    journal.note("used", "cpu", time.process_time(), time.monotonic() - began_s)
 
 
 if __name__ == "__main__":
