@@ -97,10 +97,10 @@ def test_a_frozen_worker_changes_nothing_when_it_wakes(durable: Server, tmp_path
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_blocked_loop_keeps_its_jobs(server: Server, tmp_path: Path, loop: str) -> None:
-    """A handler that blocks its loop for three leases costs no registration: no other worker starts its jobs."""
+    """A handler that blocks its loop for two leases and more costs no registration: no other worker starts its jobs."""
     with Fleet(server, tmp_path) as fleet:
         blocked = fleet.worker(loop)
-        fleet.submit("block", 1, 3.2)
+        fleet.submit("block", 1, 2.5)
         fleet.journal.wait("start", pid=blocked.pid)
         other = fleet.worker(LOOPS[loop == "asyncio"])
         report = fleet.drained()
