@@ -6,12 +6,20 @@ from pathlib import Path
 
 import pytest
 from fleet import LONG, LOOPS, Fleet
-from journal import Line
+from journal import Line, until
 
 from servers import Server
 
 #: How long a sweep may come after a lease's end, at these leases.
 SWEEP_S = 0.34
+
+
+def is_busy(fleet: Fleet, pid: int) -> bool:
+    """Return whether a worker has started a job; see that there is one, though the others are quick."""
+    if fleet.journal.count("start", pid):
+        return True
+    fleet.submit("work", 3, 20)
+    return False
 
 
 def late(fleet: Fleet, killed: list[tuple[int, float]]) -> list[str]:
@@ -38,9 +46,9 @@ def test_killed_workers_lose_nothing(durable: Server, tmp_path: Path) -> None:
     with Fleet(durable, tmp_path) as fleet:
         crew, killed = fleet.workers(), []
         for turn in range(200 if LONG else 15):
-            fleet.submit("work", 30, 20)
+            fleet.submit("work", 20, 20)
             victim = crew[turn % 2]
-            fleet.journal.wait("start", pid=victim.pid)
+            until(lambda victim=victim: is_busy(fleet, victim.pid), "the victim to start a job")
             time.sleep(fleet.random.uniform(0.01, 0.5))
             killed.append((victim.pid, fleet.kill(victim)))
             crew[turn % 2] = fleet.worker(LOOPS[turn % 2])
