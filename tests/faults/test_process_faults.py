@@ -62,7 +62,7 @@ def test_killed_producers_have_submitted_what_they_were_told(durable: Server, tm
     """Producers on both loops, killed in a loop: each job whose id came back is done."""
     with Fleet(durable, tmp_path) as fleet:
         crew = fleet.workers()
-        for turn in range(200 if LONG else 6):
+        for turn in range(200 if LONG else 4):
             producer = fleet.producer(LOOPS[turn % 2])
             fleet.journal.wait("ok", pid=producer.pid)
             time.sleep(fleet.random.uniform(0.01, 0.3))
