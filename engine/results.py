@@ -78,6 +78,8 @@ class Results:
             waits.remove(wait)
             if not waits:
                 del self._waiting[job_id]
+            if not self._asking:  # the one that was to ask next may be the one that leaves
+                self._wake_another(wait)
         if wait.error is not None:
             raise wait.error
         if wait.record is None:

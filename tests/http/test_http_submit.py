@@ -209,6 +209,7 @@ async def test_submissions_at_the_same_time_travel_together(monkeypatch: pytest.
         return publish_really(queue, jobs, token, bound)
 
     monkeypatch.setattr(broker, "publish", count)
+    monkeypatch.setattr(broker, "waits", True)  # as a broker on a server does
     ids: list[str] = []
     async with asking(broker) as client:
 
