@@ -29,6 +29,7 @@ from ..redisio.keys import GROUP, RETURNED, TOKEN_TTL_S, Keys
 from ..redisio.scripts import run, script
 from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submission
 from .redis_entries import lease_of, leases_of
+from .redis_policy import QUESTIONS, check_policy
 from .redis_settling import calls_for
 from .redis_standing import Hold, Standing, awake_s
 from .redis_views import RedisViews
@@ -100,7 +101,11 @@ class RedisBroker(RedisViews):
         raise self._refused(answer, queue, len(jobs), bound)
 
     def register(self, registration: Registration) -> None:
-        """Enter this worker as a reader; called again, it starts a new epoch and what the old one holds is orphaned."""
+        """Enter this worker as a reader; called again, it starts a new epoch and what the old one holds is orphaned.
+
+        Raises:
+            ConfigError: the server's settings would lose jobs; looked at the first time only.
+        """
         before = self._standing.member if self._standing else ""
         self._epoch += 1
         member = f"{registration.worker}:{self._epoch}"
@@ -108,7 +113,10 @@ class RedisBroker(RedisViews):
         standing = Standing(member, round(registration.lease_s * 1000), queues)
         # Connected and taught before the clock is read: over a slow network that takes longer than a short lease.
         teach: list[Command] = [(b"SCRIPT", b"LOAD", script(name).text) for name in ("register", "renew")]
-        self._lease.exchange(teach)
+        if self._standing is None:
+            check_policy(self._lease.exchange([*QUESTIONS, *teach]), self.url)
+        else:
+            self._lease.exchange(teach)
         asked_s = awake_s()
         self._enter(self._lease, standing, before)
         standing.renewed(asked_s)
