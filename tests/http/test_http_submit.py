@@ -41,6 +41,16 @@ async def test_a_plain_curl_is_understood() -> None:
         assert 415 == problem(posted)[0]
 
 
+async def test_an_idempotency_key_is_refused() -> None:
+    """A request that counts on being taken once is refused whole, for it would be taken twice if it were repeated."""
+    broker = MemoryBroker()
+    async with asking(broker) as client:
+        for path, content in (("/v1/jobs", {"name": "add"}), ("/v1/jobs/batch", [{"name": "add"}])):
+            status, detail = problem(await client.post(path, json=content, headers={"Idempotency-Key": "k"}))
+            assert (422, True) == (status, "Idempotency-Key is not supported yet" in detail)
+    assert [] == broker.queue_names()
+
+
 async def test_options_travel_with_the_job() -> None:
     """Each option of a submission is found again in the job that is queued."""
     broker = MemoryBroker()

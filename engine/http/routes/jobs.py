@@ -34,6 +34,7 @@ _decode = msgspec.json.Decoder(JobRequest).decode
 )
 async def submit(request: Request[Any, Any, Any]) -> Response[JobStatus]:
     """Submit one job; its arguments are checked first where its handler is known."""
+    _refuse_key(request)
     media_type(request, (JSON,))
     status = await gateway_of(request).submit(_job(await whole(request)))
     return written(status, 202)
@@ -45,10 +46,11 @@ async def submit(request: Request[Any, Any, Any]) -> Response[JobStatus]:
     operation_class=TakesJobs,
     operation_id="submitJobs",
     summary="Submit many jobs",
-    responses=problems(413, 415, 429),
+    responses=problems(413, 415, 422, 429),
 )
 async def submit_batch(request: Request[Any, Any, Any]) -> Response[BatchReport]:
     """Submit many jobs, while they arrive; those that cannot be submitted are reported by their index."""
+    _refuse_key(request)
     kind = media_type(request, (NDJSON, JSON))
     gateway = gateway_of(request)
     batch = Batch(gateway)
@@ -100,6 +102,20 @@ async def result(
     """Return what the handler returned, or why it did not; 202 while the job has not ended."""
     ended, has_ended = await gateway_of(request).result(job_id, wait_s)
     return written(ended, 200 if has_ended else 202)
+
+
+def _refuse_key(request: Request[Any, Any, Any]) -> None:
+    """Refuse a request that counts on being taken only once.
+
+    Raises:
+        Refused: 422: it has an idempotency key; to ignore it would run the jobs of a repeated request twice.
+    """
+    if "idempotency-key" in request.headers:
+        raise Refused(
+            422,
+            "the header Idempotency-Key is not supported yet, so nothing was submitted; send the request without it, "
+            "and only once, or see to it that a second run does no harm",
+        )
 
 
 def _job(body: bytes) -> JobRequest:
