@@ -3,6 +3,7 @@
 #
 #   make demo         the whole way of a job, on this machine, in a few seconds
 #   make test         the suite                        ARGS="tests/jobs -x" runs a part
+#   make faults       the fault tests at full length: hundreds of kills, minutes of bad network    ARGS="-k kill"
 #   make check        lint and format, types, layers; also each by itself; make -k check shows all that fails
 #   make test-wheel   the suite against the built wheel, without the checkout    ARGS="jobs workers" runs a part
 #   make docs         the pages, strictly, into site/
@@ -19,7 +20,7 @@ STAMP := .venv/.installed
 UV ?= uv
 ARGS ?=
 
-.PHONY: help venv lock test test-wheel check lint types layers demo bench docs clean
+.PHONY: help venv lock test faults test-wheel check lint types layers demo bench docs clean
 
 help:
 	@sed -n 's/^#  *make /make /p' Makefile
@@ -40,6 +41,9 @@ lock:
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q --durations=10 --durations-min=1 $(ARGS)
+
+faults: $(STAMP)
+	TEST_FAULTS=long $(BIN)/python -m pytest -q -s --durations=20 tests/faults $(ARGS)
 
 # .venv-wheel holds only headrace as users get it. Its libraries are those of .venv, named in a .pth file: Python does not
 # read the .pth files of a folder that it found in one, so the editable link to the checkout is not followed.

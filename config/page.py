@@ -44,13 +44,13 @@ A duration is a number with `ms`, `s`, `m`, `h` or `d` behind it, or plain secon
 """
 
 _TOKENS = """\
-Tokens are tables; in a variable, the same as a JSON list. `headrace token new` makes one. Scopes are `submit`, `read`
-and `admin`.
+Tokens are tables; in a variable, the same as a JSON list. Scopes are `submit`, `read` and `admin`. `sha256sum`
+prints the digits of a token that it is given without a line's end.
 
 ```toml
 [[http.tokens]]
 name = "ci"
-sha256 = "the 64 digits that `headrace token new` prints"
+sha256 = "the 64 hexadecimal digits"
 scopes = ["submit", "read"]
 ```
 """

@@ -23,7 +23,7 @@ LogFormat = Literal["console", "json"]
 
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Section `http`: the API and the dashboard."""
+    """Section `http`: the API."""
 
     host: Annotated[str, string("http.host", "Address that the API binds to.", pattern=r"[^\s/]+")] = limits.HTTP_HOST
     port: Annotated[int, count("http.port", "Port of the API; 0 takes any free one.", 0, limits.PORT_MAX)] = (

@@ -15,7 +15,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         name: What logs and `config show` call it.
-        sha256: SHA-256 of the token, 64 lower-case hexadecimal digits; `headrace token new` prints one.
+        sha256: SHA-256 of the token, 64 lower-case hexadecimal digits.
         scopes: What it may do.
     """
 

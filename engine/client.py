@@ -2,57 +2,27 @@
 
 It promises that a returned id stands for a job that the server holds, and that a submission which is sent twice because
 a reply was lost adds one job. Single submissions that come while one is on its way travel together in the next round
-trip: whoever comes first carries the others, so no background work is needed. Owned by one event loop.
+trip, see carrier.py. Owned by one event loop.
 """
 
 import random
 import secrets
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 import anyio
 import anyio.lowlevel
 
 from headrace.config import limits
-from headrace.jobs.errors import HeadraceError, QueueFull
+from headrace.jobs.errors import QueueFull
 from headrace.jobs.submission import SubmitOptions
+from headrace.workers.runners.portal import Portal
 
 from .broker.courier import Courier
 from .broker.port import Bound, Broker, Submission
+from .carrier import Carrier, Passenger
 from .packing import duplicate
 from .waiting import backoffs_s
-
-
-class _Passenger:
-    """A submission that waits for its id."""
-
-    __slots__ = ("error", "event", "job_id", "leads", "submission")
-
-    def __init__(self, submission: Submission) -> None:
-        self.submission = submission
-        self.job_id: str | None = None
-        self.error: Exception | None = None
-        self.leads = False
-        self.event: anyio.Event | None = None
-
-    @property
-    def done(self) -> bool:
-        return self.job_id is not None or self.error is not None
-
-    def wake(self) -> None:
-        if self.event is not None:
-            self.event.set()
-
-
-class _Lane:
-    """What waits for one queue."""
-
-    __slots__ = ("flying", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting: deque[_Passenger] = deque()
-        self.flying = False
 
 
 class Client:
@@ -69,7 +39,7 @@ class Client:
         self._bound = bound
         self._on_full = on_full
         self._courier = Courier(broker.waits, threads=4)
-        self._lanes: dict[str, _Lane] = {}
+        self._carrier: Carrier | None = None
         self.refused_count = 0
 
     async def submit(self, queue: str, submission: Submission, options: SubmitOptions) -> str:
@@ -118,78 +88,42 @@ class Client:
                 await anyio.sleep(pause_s)
         raise AssertionError("backoffs_s ends with None")
 
+    def close(self) -> None:
+        """Let go of the carrier's thread; what is on its way arrives."""
+        if self._carrier is not None:
+            self._carrier.close()
+            self._carrier = None
+
     async def _ride(self, queue: str, submission: Submission) -> str:
-        lane = self._lanes.get(queue)
-        if lane is None:
-            lane = self._lanes[queue] = _Lane()
-        me = _Passenger(submission)
-        lane.waiting.append(me)
         try:
-            while not me.done:
-                if not lane.flying:
-                    await self._fly(queue, lane)
-                    continue
-                me.event = anyio.Event()
-                await me.event.wait()
-        except BaseException:
-            if me in lane.waiting:  # cancelled before it left: nobody may think that it was submitted
-                lane.waiting.remove(me)
-            self._pass_on(lane)
+            job_id = await self._carried(queue, submission)
+        except QueueFull:
+            self.refused_count += 1
             raise
-        if me.error is not None:
-            raise me.error
-        assert me.job_id is not None
-        return me.job_id
+        error = duplicate(submission, job_id)
+        if error is not None:
+            raise error
+        return str(job_id)
 
-    async def _fly(self, queue: str, lane: _Lane) -> None:
-        """Carry what waits, one batch of it."""
-        lane.flying = True
-        if len(lane.waiting) == 1:
-            # Others that are about to submit in this turn of the loop come along; costs a lone job some 10 us.
+    async def _carried(self, queue: str, submission: Submission) -> str:
+        if not self._broker.waits:
             await anyio.lowlevel.checkpoint()
-        batch: list[_Passenger] = []
-        size_bytes = 0
-        while lane.waiting and len(batch) < limits.SUBMIT_BATCH_COUNT and size_bytes < limits.SUBMIT_BATCH_BYTES:
-            batch.append(lane.waiting.popleft())
-            size_bytes += len(batch[-1].submission.body)
+            return self._publish(queue, [submission])[0]
+        if self._carrier is None:
+            self._carrier = Carrier(self._publish, Portal.open())
+        passenger = Passenger(queue, submission)
+        self._carrier.put(passenger)
         try:
-            with anyio.CancelScope(shield=True):
-                await self._carry(queue, batch)
+            await passenger.arrived.wait()
         finally:
-            lane.flying = False
-            for passenger in batch:
-                passenger.wake()
-            self._pass_on(lane)
+            passenger.abandoned = True
+        if passenger.error is not None:
+            raise passenger.error
+        assert passenger.job_id is not None
+        return passenger.job_id
 
-    async def _carry(self, queue: str, batch: Sequence[_Passenger]) -> None:
-        jobs = [passenger.submission for passenger in batch]
-        try:
-            ids = await self._courier.call(self._broker.publish, queue, jobs, new_token(), self._bound)
-        except QueueFull as error:
-            if len(batch) == 1:
-                self.refused_count += 1
-                batch[0].error = error
-                return
-            # There may be room for some: each tries alone, in order, and the first refusal stands for those behind.
-            for position, passenger in enumerate(batch):
-                await self._carry(queue, [passenger])
-                if passenger.error is not None:
-                    for other in batch[position + 1 :]:
-                        other.error = error
-                    self.refused_count += len(batch) - position - 1
-                    return
-        except HeadraceError as error:
-            for passenger in batch:
-                passenger.error = error
-        else:
-            for passenger, job_id in zip(batch, ids, strict=True):
-                passenger.error = duplicate(passenger.submission, job_id)
-                passenger.job_id = str(job_id)
-
-    def _pass_on(self, lane: _Lane) -> None:
-        """Wake the next in line to carry the rest."""
-        if lane.waiting and not lane.flying:
-            lane.waiting[0].wake()
+    def _publish(self, queue: str, jobs: Sequence[Submission]) -> list[str]:
+        return self._broker.publish(queue, jobs, new_token(), self._bound)
 
 
 def batches(jobs: Iterable[Submission], bound: Bound) -> Iterator[list[Submission]]:

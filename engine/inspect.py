@@ -1,6 +1,6 @@
 """Read-only views for people: statistics, jobs, queues, workers, dead letters, handlers.
 
-The one source of the command line, the API and the dashboard. Blocking functions over a broker's second port; callers
+The one source of the command line and the API. Blocking functions over a broker's second port; callers
 with a loop hop to a thread.
 """
 
@@ -271,7 +271,7 @@ def _body_fields(view: JobView) -> dict[str, Any]:
     return {
         "name": envelope.name,
         "attempts": options.attempt if running else options.attempt - 1,
-        "deliveries": options.deliveries + view.deliveries,
+        "deliveries": options.starts_before + view.deliveries,
     }
 
 

@@ -31,7 +31,7 @@ from .events import EventSource
 from .handlers import Handlers
 from .handles import JobHandle, SyncJobHandle
 from .inspect import own_statistics
-from .lifecycle import stop_on_signals, stop_when_empty
+from .lifecycle import named_lifespan, stop_on_signals, stop_when_empty
 from .loops.assignment import Middleware
 from .loops.stop import Stop
 from .loops.worker import Worker, WorkerPlan
@@ -102,7 +102,8 @@ class Engine(EventSource, Handlers):
         """
         if self._lifespan is not None:
             raise ConfigError("an engine has one lifespan; open everything in it")
-        self._lifespan = asynccontextmanager(function)
+        lifespan, name = asynccontextmanager(function), f"{function.__module__}.{function.__qualname__}"
+        self._lifespan = lambda engine: named_lifespan(lifespan(engine), name)
         return function
 
     def middleware(self, function: Middleware) -> Middleware:
@@ -157,6 +158,8 @@ class Engine(EventSource, Handlers):
     ) -> None:
         self._entered -= 1
         if not self._entered:
+            if self._client is not None:
+                self._client.close()
             self._client = self._results = None
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.connection.close)

@@ -50,6 +50,8 @@ class EnvelopeOptions(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
         attempt: Which try comes next, from 1.
         deliveries: Starts so far that a crash cut short.
         interruptions: How often a shutdown cut it short.
+        starts: Starts so far in all, up to when this envelope was written.
+        unknown_since_ms: Milliseconds since the epoch when a worker first found its handler unknown; None for never.
         unique: Its unique key, which is freed when it ends.
         id: Its caller's own id for it.
     """
@@ -65,8 +67,15 @@ class EnvelopeOptions(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
     attempt: _FromOne = 1
     deliveries: _Count = 0
     interruptions: _Count = 0
+    starts: _Count = 0
+    unknown_since_ms: _Moment | None = None
     unique: _Key | None = None
     id: _Key | None = None
+
+    @property
+    def starts_before(self) -> int:
+        """Starts in all before those of the present entry."""
+        return max(self.starts, self.deliveries)
 
 
 NO_OPTIONS: Final = EnvelopeOptions()
@@ -177,6 +186,18 @@ def pack_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> byte
 def repack(envelope: Envelope, options: EnvelopeOptions) -> bytes:
     """Return the same job with other options, as for its next try."""
     return pack_envelope(envelope.name, bytes(envelope.args), bytes(envelope.kwargs), options)
+
+
+def as_new(body: bytes) -> bytes:
+    """Return the job with its counters set back; bytes that are no job stay as they are and fail again."""
+    try:
+        envelope = unpack_envelope(body)
+    except Malformed:
+        return body
+    if envelope.options is None:
+        return body
+    counters = {"attempt": 1, "deliveries": 0, "interruptions": 0, "starts": 0, "unknown_since_ms": None}
+    return repack(envelope, msgspec.structs.replace(envelope.options, **counters))
 
 
 def unpack_envelope(data: bytes) -> Envelope:

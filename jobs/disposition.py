@@ -180,7 +180,7 @@ def _decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Disposit
     ):  # such an entry has no envelope and goes to `bury_unread`; never lose it all the same
         return _bury(ended, rules, "malformed", now_ms)
     if status is Status.CRASHED:
-        starts = ended.starts + options.deliveries + 1
+        starts = ended.starts + options.deliveries + 1  # what counts as poison: not the tries that failed
         if starts >= ended.max_deliveries or ended.on_crash_dead:
             return _bury(ended, rules, "crashed", now_ms)
         again = msgspec.structs.replace(options, deliveries=starts)
@@ -258,7 +258,16 @@ def policy_of(handlers: Retry, options: EnvelopeOptions) -> Retry:
 
 
 def bury_unread(
-    lease: Any, job_id: str, queue: str, rules: Rules, *, reason: str, error: str, now_ms: int, name: str = ""
+    lease: Any,
+    job_id: str,
+    queue: str,
+    rules: Rules,
+    *,
+    reason: str,
+    error: str,
+    now_ms: int,
+    name: str = "",
+    starts_before: int = 0,
 ) -> Disposition:
     """Return the disposition of an entry that no handler can be run for.
 
@@ -271,6 +280,7 @@ def bury_unread(
         error: What is wrong, in words; cut to the limit of a message.
         now_ms: Wall-clock milliseconds since the epoch.
         name: The handler's name as far as it could be read.
+        starts_before: Starts in all before those of its present entry.
     """
     error = cut(error, limits.ERROR_MESSAGE_MAX_CHARS)
     letter = DeadLetter(
@@ -281,7 +291,7 @@ def bury_unread(
         error=error,
         traceback="",
         attempts=0,
-        deliveries=lease.starts + (reason != "crashed"),
+        deliveries=starts_before + lease.starts + (reason != "crashed"),
         died_at_ms=now_ms,
         body=bytes(lease.body),
     )
@@ -318,6 +328,8 @@ def unpack_letter(data: bytes) -> DeadLetter:
 
 
 def _again(ended: Ended, options: EnvelopeOptions, delay_s: float) -> Disposition:
+    starts = min(_starts_of(ended), codec.COUNT_MAX)
+    options = msgspec.structs.replace(options, starts=starts, unknown_since_ms=None)
     body = codec.repack(ended.envelope, options)
     return Disposition(ended.lease, Kind.RETRY, body=body, delay_ms=round(delay_s * 1000))
 
@@ -339,13 +351,18 @@ def _bury(ended: Ended, rules: Rules, reason: str, now_ms: int) -> Disposition:
         error=str(failure),
         traceback=failure.traceback,
         attempts=options.attempt,
-        deliveries=ended.starts + options.deliveries + 1,
+        deliveries=_starts_of(ended),
         died_at_ms=now_ms,
         body=bytes(ended.lease.body),
     )
     ttl_ms = _ttl_ms(ended, rules)
     record = _pack(ended, State.DEAD, now_ms, NIL, reason) if ttl_ms else b""
     return Disposition(ended.lease, Kind.DEAD, record, ttl_ms, letter=pack_letter(letter), reason=reason)
+
+
+def _starts_of(ended: Ended) -> int:
+    """Return how often the job was started in all, the run that ended included."""
+    return ended.starts + (ended.envelope.options or codec.NO_OPTIONS).starts_before + 1
 
 
 def _ttl_ms(ended: Ended, rules: Rules) -> int:
@@ -366,7 +383,7 @@ def _pack(ended: Ended, state: State, now_ms: int, value: Any, note: str | None)
         outcome.failure,
         ended.envelope.name,
         options.attempt,
-        ended.starts + options.deliveries + 1,
+        _starts_of(ended),
         started_at_ms,
         now_ms,
         note,

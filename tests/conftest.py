@@ -1,6 +1,10 @@
-"""Fixtures for the whole suite: the event loops that every asynchronous test runs on."""
+"""Fixtures for the whole suite: the event loops that every asynchronous test runs on, and that no server is left."""
+
+from collections.abc import Iterator
 
 import pytest
+
+from leftovers import insist_on_none
 
 LOOPS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
@@ -12,3 +16,11 @@ LOOPS = [
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     """Run each asynchronous test on asyncio and on trio."""
     return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_server_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail the run when it leaves a server; made first, so that it looks when all other fixtures have ended."""
+    folder = tmp_path_factory.getbasetemp().resolve()
+    yield
+    insist_on_none(folder)

@@ -82,7 +82,8 @@ def client(server: EmbeddedServer) -> redis.Redis:
 
 
 def kill_server(record: ServerRecord) -> None:
-    os.kill(record.pid, signal.SIGKILL)
+    if is_server(record):
+        os.kill(record.pid, signal.SIGKILL)
     deadline_s = time.monotonic() + DEADLINE_S
     while is_server(record) and time.monotonic() < deadline_s:
         time.sleep(0.002)

@@ -18,6 +18,8 @@ import time
 from types import TracebackType
 from typing import Self
 
+from leftovers import SHORT
+
 #: Generous: a start takes about 20 ms; only a machine in trouble needs more than a second.
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
@@ -70,7 +72,7 @@ class Server:
         self.folder = folder
         self.extra_args = extra_args
         # A socket's path is limited to about 104 bytes; pytest's tmp_path can be longer.
-        self._socket_folder = tempfile.mkdtemp(prefix="hr-")
+        self._socket_folder = tempfile.mkdtemp(prefix=SHORT)
         self.unix_socket = f"{self._socket_folder}/s"
         self.unix_url = f"unix://{self.unix_socket}?db=0"
         self.log = folder / "server.log"

@@ -7,8 +7,6 @@ the reports of the fleet. Owns no state.
 import heapq
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from headrace.config import limits
 from headrace.jobs import codec, ids
 from headrace.jobs.codec import ResultRecord
@@ -110,7 +108,7 @@ class MemoryViews:
                 found = there.dead.pop(job_id, now_ms) if there else None
                 if there and found:
                     state.results.pop(job_id, now_ms)
-                    there.append_again(job_id, _as_new(unpack_letter(found[1]).body), now_ms)
+                    there.append_again(job_id, codec.as_new(unpack_letter(found[1]).body), now_ms)
                     count += 1
             state.jobs_came = count > 0
         return count
@@ -175,7 +173,7 @@ def _live(queue: str, job: Job) -> JobView:
 
 
 def _depths(state: MemoryState, name: str, now_ms: int) -> QueueView:
-    workers = sum(name in member.queues for member in state.members.values())
+    workers = sum(name in member.queues and not member.is_over(now_ms) for member in state.members.values())
     queue = state.queues.get(name)
     if queue is None:
         return QueueView(name=name, workers=workers)
@@ -209,14 +207,3 @@ def _age_key(job_id: str) -> tuple[int, bool, int]:
     """Return what sorts the jobs of a queue by when they were submitted."""
     parsed = ids.parse(job_id)
     return (parsed.at_ms, parsed.delayed, parsed.number) if parsed else (0, False, -1)
-
-
-def _as_new(body: bytes) -> bytes:
-    """Return the job with its counters set back; bytes that are no job stay as they are and fail again."""
-    try:
-        envelope = codec.unpack_envelope(body)
-    except codec.Malformed:
-        return body
-    if envelope.options is None:
-        return body
-    return codec.repack(envelope, msgspec.structs.replace(envelope.options, attempt=1, deliveries=0, interruptions=0))

@@ -17,7 +17,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from headrace.config import limits
 from headrace.config.logs import logger
-from headrace.jobs.disposition import Disposition
+from headrace.jobs.disposition import Disposition, Kind
 from headrace.jobs.errors import BrokerUnavailable
 
 from ..observe.seldom import Seldom
@@ -30,6 +30,7 @@ from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submi
 from .redis_control import RedisControl
 from .redis_entries import lease_of, leases_of
 from .redis_events import RedisEvents
+from .redis_policy import QUESTIONS, check_policy
 from .redis_publishing import command_for, ids_in, refusal
 from .redis_settling import calls_for
 from .redis_standing import Hold, Standing, awake_s
@@ -66,6 +67,8 @@ class RedisBroker(RedisControl):
         self._epoch = 0
         self._standing: Standing | None = None
         self._claiming = threading.Lock()
+        self._noting = threading.Lock()
+        self._sweeping = False
         self._find_lost_at_s = 0.0
         self._waiting = False
         self._interrupted = False
@@ -86,14 +89,24 @@ class RedisBroker(RedisControl):
         raise refusal(answer, self._address, queue, jobs, bound)
 
     def register(self, registration: Registration) -> None:
-        """Enter this worker as a reader; called again, it starts a new epoch and what the old one holds is orphaned."""
+        """Enter this worker as a reader; called again, it starts a new epoch and what the old one holds is orphaned.
+
+        Raises:
+            ConfigError: the server's settings would lose jobs; looked at the first time only.
+        """
         before = self._standing.member if self._standing else ""
         self._epoch += 1
         member = f"{registration.worker}:{self._epoch}"
         queues = {queue: Hold(Source(queue, member)) for queue in registration.queues}
         standing = Standing(member, round(registration.lease_s * 1000), queues)
+        # Connected and taught before the clock is read: over a slow network that takes longer than a short lease.
+        teach: list[Command] = [(b"SCRIPT", b"LOAD", script(name).text) for name in ("register", "renew")]
+        if self._standing is None:
+            check_policy(self._lease.exchange([*QUESTIONS, *teach]), self.url)
+        else:
+            self._lease.exchange(teach)
         asked_s = awake_s()
-        self._enter(self._writer, standing, before)
+        self._enter(self._lease, standing, before)
         standing.renewed(asked_s)
         self._find_lost_at_s = time.monotonic() + registration.lease_s / 3
         self._standing = standing
@@ -167,6 +180,7 @@ class RedisBroker(RedisControl):
         if standing.left or not self._stands(standing):
             return []
         with self._claiming:
+            self._sweeping = True
             sweep, commands = script("recover"), []
             for queue, room in rooms.items():
                 keys, hold = self._keys.of(queue), standing.queues[queue]
@@ -175,24 +189,16 @@ class RedisBroker(RedisControl):
                 token = f"{standing.member}-{hold.sweep}".encode()
                 four = (keys.workers, keys.jobs, keys.meta, keys.token + token)
                 most = min(room, limits.FETCH_BATCH_MAX_COUNT)
-                taken = hold.taken.copy()
-                commands.append(
-                    sweep.call(
-                        four,
-                        standing.member,
-                        GROUP,
-                        RETURNED,
-                        most,
-                        standing.lease_ms,
-                        TOKEN_TTL_S,
-                        caution.starts,
-                        caution.room,
-                        *taken,
-                    )
-                )
-            leases = self._take(standing, rooms, run(self._any, commands))
+                args = (GROUP, RETURNED, most, standing.lease_ms, TOKEN_TTL_S, caution.starts, caution.room)
+                commands.append(sweep.call(four, standing.member, *args, *hold.taken.copy()))
+            try:
+                leases = self._take(standing, rooms, run(self._any, commands))
+            finally:
+                self._sweeping = False
             for queue in rooms:
-                standing.queues[queue].sweep += 1
+                hold = standing.queues[queue]
+                hold.sweep += 1
+                hold.settled.clear()
         return self._unless_lapsed(standing, leases)
 
     def settle(self, dispositions: Sequence[Disposition]) -> int:
@@ -203,7 +209,11 @@ class RedisBroker(RedisControl):
         for hold in self._standing.queues.values() if self._standing else ():
             if hold.taken:  # rare: something was taken over
                 source = hold.source
-                hold.taken.difference_update([each.lease.entry for each in dispositions if each.lease.source is source])
+                mine = [each for each in dispositions if each.lease.source is source]
+                with self._noting:
+                    if self._sweeping:  # it may bring what has ended here meanwhile; not what was given back
+                        hold.settled.update(each.lease.entry for each in mine if each.kind is not Kind.RETURN)
+                    hold.taken.difference_update([each.lease.entry for each in mine])
         return sum([count for (_, count), reply in zip(calls, replies, strict=True) if reply == -1])
 
     def promote(self, queues: Sequence[str]) -> float | None:
@@ -241,22 +251,26 @@ class RedisBroker(RedisControl):
     def _unless_lapsed(self, standing: Standing, leases: list[Lease]) -> list[Lease]:
         """Return leases, unless they came so late that others may have taken the jobs: after a suspended process, say.
 
-        Then the registration has lapsed for good, and what it holds goes to whoever sweeps first.
+        The server is asked whether they have. Where it cannot be, the registration has lapsed for good, and what it
+        holds goes to whoever sweeps first.
         """
-        if leases and (standing is not self._standing or not standing.is_current):
-            standing.term.lapsed = True
-            return []
-        return leases
+        if not leases:
+            return leases
+        try:
+            stands = self._stands(standing)
+        except BrokerUnavailable:
+            stands = False
+        standing.term.lapsed |= not stands
+        return leases if stands else []
 
     def _find_lost(self, standing: Standing, rooms: Mapping[str, int]) -> list[Lease]:
         """Return jobs that were delivered to this worker by a fetch whose reply did not come; asked now and then."""
-        with self._claiming:
-            look, commands = script("find_lost"), []
-            for queue, room in rooms.items():
-                keys, hold = self._keys.of(queue), standing.queues[queue]
-                two = (keys.workers, keys.jobs)
-                commands.append(look.call(two, standing.member, GROUP, hold.last, room, *hold.taken.copy()))
-            leases = self._take(standing, rooms, run(self._reader, commands))
+        look, commands = script("find_lost"), []
+        for queue, room in rooms.items():
+            keys, hold = self._keys.of(queue), standing.queues[queue]
+            two = (keys.workers, keys.jobs)
+            commands.append(look.call(two, standing.member, GROUP, hold.last, room, *hold.taken.copy()))
+        leases = self._take(standing, rooms, run(self._reader, commands))
         if not leases:  # else there may be more than there was room for
             self._find_lost_at_s = time.monotonic() + standing.lease_ms / 3000
         return leases
@@ -267,10 +281,10 @@ class RedisBroker(RedisControl):
         leases: list[Lease] = []
         for queue, reply in zip(queues, replies, strict=True):
             hold, triples = standing.queues[queue], reply or ()
-            entries = triples[::3]
-            hold.taken.update(entries)
-            each = zip(entries, triples[1::3], triples[2::3], strict=True)
-            leases += [lease_of(hold.source, entry, fields, starts) for entry, starts, fields in each]
+            with self._noting:  # what a sweep and a search bring both at the same time comes once
+                news = hold.take(triples[::3])
+            each = zip(news, triples[::3], triples[1::3], triples[2::3], strict=True)
+            leases += [lease_of(hold.source, entry, fields, starts) for is_new, entry, starts, fields in each if is_new]
         return leases
 
     def _enter(self, wire: Wire, standing: Standing, before: str) -> None:

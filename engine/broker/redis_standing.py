@@ -8,6 +8,7 @@ renews; each field is written by one of them.
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -29,13 +30,21 @@ class Hold(msgspec.Struct):
         source: Queue and registration.
         last: The last entry that a fetch brought.
         taken: Entries taken over and not settled yet.
+        settled: What was settled of `taken` while a sweep was on its way, which may bring it once more.
         sweep: Sweeps whose answer came; a further one with this number answers a lost one's again.
     """
 
     source: Source
     last: bytes = b"0-0"
     taken: set[bytes] = msgspec.field(default_factory=set)
+    settled: set[bytes] = msgspec.field(default_factory=set)
     sweep: int = 0
+
+    def take(self, entries: Sequence[bytes]) -> list[bool]:
+        """Note entries that came otherwise than by a fetch; return which of them are news."""
+        news = [entry not in self.taken and entry not in self.settled for entry in entries]
+        self.taken.update([entry for entry, is_new in zip(entries, news, strict=True) if is_new])
+        return news
 
 
 class Term(msgspec.Struct):

@@ -178,7 +178,7 @@ class RedisViews:
             if letter is not None:
                 keys, job_id = self._names.of(letter.id.partition(":")[0]), letter.id.encode()
                 six = (keys.jobs, keys.index, keys.dead, keys.letter + job_id, keys.result + job_id, keys.meta)
-                commands.append(again.call(six, job_id, _as_new(letter.body)))
+                commands.append(again.call(six, job_id, codec.as_new(letter.body)))
         return sum(self._run(commands))
 
     def dead_drop(self, job_ids: Sequence[str]) -> int:
@@ -295,14 +295,3 @@ def _record_of(letter: DeadLetter) -> ResultRecord:
         codec.VERSION, State.DEAD, codec.NIL, Failure(kind, message, letter.traceback), letter.name, letter.attempts,
         letter.deliveries, 0, letter.died_at_ms, letter.reason,
     )  # fmt: skip
-
-
-def _as_new(body: bytes) -> bytes:
-    """Return the job with its counters set back; bytes that are no job stay as they are and fail again."""
-    try:
-        envelope = codec.unpack_envelope(body)
-    except codec.Malformed:
-        return body
-    if envelope.options is None:
-        return body
-    return codec.repack(envelope, msgspec.structs.replace(envelope.options, attempt=1, deliveries=0, interruptions=0))

@@ -15,7 +15,7 @@ from .options import note_url
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("headrace.engine.cli.demo:command", "Run the main job on real input and show what it did."),
     "run": ("headrace.engine.cli.run:command", "Work on the jobs of an engine until told to stop."),
-    "serve": ("headrace.engine.cli.serve:command", "Serve the API and the dashboard, without working on jobs."),
+    "serve": ("headrace.engine.cli.serve:command", "Serve the API, without working on jobs."),
     "submit": ("headrace.engine.cli.submit:command", "Submit a job by its handler's name, or many from a file."),
     "stats": ("headrace.engine.cli.stats:command", "Show the figures of all workers and queues."),
     "jobs": ("headrace.engine.cli.jobs:command", "List the jobs that have not ended, show or cancel one."),

@@ -40,14 +40,24 @@ def failure_of(error: Exception, ctx: click.Context) -> Failure | None:
     if isinstance(cause, OSError) and cause.filename and not isinstance(cause, ConnectionError):
         what = f"{cause.filename}: {cause.strerror}; mend the path or its permissions, or name another"
         return Failure(what, _BAD_FILE_EXIT_CODE, with_traceback=debug)
+    if _is_unwritten(cause):
+        return Failure(str(cause), _BAD_FILE_EXIT_CODE, with_traceback=debug)
     return None
+
+
+def _is_unwritten(error: BaseException) -> bool:
+    """Return whether outcomes were left unwritten at the end, as on a full disk.
+
+    The waits of an event loop time out without a word, and the system's have a number; only sinks say what is missing.
+    """
+    return type(error) is TimeoutError and error.errno is None and bool(str(error))
 
 
 def _cause(error: BaseException) -> BaseException:
     """Return the one error in groups around it; of several of headrace's own, the first."""
     while isinstance(error, BaseExceptionGroup):
         inner = [_cause(found) for found in error.exceptions]
-        if len(inner) > 1 and not all(isinstance(found, HeadraceError) for found in inner):
+        if len(inner) > 1 and not all(isinstance(found, HeadraceError) or _is_unwritten(found) for found in inner):
             return error
         error = inner[0]
     return error

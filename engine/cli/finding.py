@@ -4,6 +4,7 @@ Every way in which that can go wrong is a ConfigError that says what to write in
 """
 
 import importlib
+import importlib.util
 import os
 import sys
 import traceback
@@ -25,19 +26,22 @@ def find_engine(target: str) -> Engine:
     module_name, colon, attribute = target.rpartition(":") if ":" in target else (target, "", "")
     module = _import(module_name) if module_name else None
     if module is None or not colon or not attribute:
-        found = f": {_listing(module_name, module)}" if module else ", such as jobs:engine"
+        found = (
+            f": {_listing(module_name, module)}{_loaded(module_name, module)}" if module else ", such as jobs:engine"
+        )
         raise ConfigError(f"{target!r} does not name an engine; write MODULE:ENGINE{found}")
     value: object = module
     for part in attribute.split("."):
         if not hasattr(value, part):
-            raise ConfigError(f"{module_name!r} has no {attribute!r}; {_listing(module_name, module)}")
+            what = f"{module_name!r} has no {attribute!r}"
+            raise ConfigError(f"{what}; {_listing(module_name, module)}{_loaded(module_name, module)}")
         value = getattr(value, part)
     if isinstance(value, Engine):
         return value
     what = f"{attribute!r} in {module_name!r} is no Engine, it is a {type(value).__name__}"
     if isinstance(value, Handlers):
         what += " (include it in an engine: engine.include(...))"
-    raise ConfigError(f"{what}; {_listing(module_name, module)}")
+    raise ConfigError(f"{what}; {_listing(module_name, module)}{_loaded(module_name, module)}")
 
 
 def _import(name: str) -> ModuleType:
@@ -47,14 +51,15 @@ def _import(name: str) -> ModuleType:
         ConfigError: it is not there, or raises.
     """
     shown = name
-    folder = Path.cwd()
+    folder, file = Path.cwd(), None
     if name.endswith(".py") or os.sep in name:
-        folder, name = _from_path(Path(name))
+        file = Path(name).resolve()
+        folder, name = _from_path(file)
     for path in dict.fromkeys([str(Path.cwd()), str(folder)]):
         if sys.path[:1] != [path]:
             sys.path.insert(0, path)
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(name) if file is None or _leads_to(name, file) else _load(name, file)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise ConfigError(_not_there(shown, folder)) from error
@@ -65,13 +70,54 @@ def _import(name: str) -> ModuleType:
 
 def _from_path(path: Path) -> tuple[Path, str]:
     """Return the folder to import from and the module's name there, as for a file in a package of any depth."""
-    path = path.resolve()
     if not path.is_file():
         raise ConfigError(f"there is no file {path}; write MODULE:ENGINE, or PATH/TO/MODULE.py:ENGINE")
     folder, names = path.parent, [path.stem]
     while (folder / "__init__.py").is_file():
         folder, names = folder.parent, [folder.name, *names]
     return folder, ".".join(names)
+
+
+def _leads_to(name: str, file: Path) -> bool:
+    """Return whether a module's name leads to that file, and not to a package beside it or to another module."""
+    there = sys.modules.get(name)
+    if there is not None:
+        return _file_of(there) == file
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == file
+
+
+def _load(name: str, file: Path) -> ModuleType:
+    """Load a file whose name leads elsewhere, under that name where nobody has it yet."""
+    name = name if name not in sys.modules else f"{name}__file"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None, "a .py file has a loader"
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _file_of(module: ModuleType) -> Path | None:
+    return Path(module.__file__).resolve() if module.__file__ else None
+
+
+def _loaded(name: str, module: ModuleType) -> str:
+    """Say which file was loaded, and of a package also the module that it hides."""
+    file = _file_of(module)
+    if file is None:
+        return ""
+    hidden = file.parent.with_suffix(".py")
+    hint = f", before {hidden} beside it: for that write {hidden.name}:ENGINE" if _hides(file, hidden) else ""
+    return f" ({name!r} was loaded from {file}{hint})"
+
+
+def _hides(file: Path, hidden: Path) -> bool:
+    return file.name == "__init__.py" and hidden.is_file()
 
 
 def _not_there(name: str, folder: Path) -> str:

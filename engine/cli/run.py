@@ -73,8 +73,18 @@ def command(
     note_log_level(settings)
     configure(settings.log_level, settings.log_format)
     _check_loop(settings)
+    if held is None and not any(True for _ in engine.registry):
+        click.echo(
+            f"headrace: {target} has no handlers, so its worker can run no job: declare them on this engine, include "
+            "those of other modules, or name another engine",
+            err=True,
+        )
     if held is None and (settings.processes > 1 or http is not None):
         refuse_memory(settings.url, "the workers and the API would be processes of their own")
+        if http is not None:
+            from ..http.serve import check_servable
+
+            check_servable(settings)  # here, for the workers would run on beside an API that never comes up
         from .supervising import supervise
 
         options = {"--queue": list(queues), "--slots": flags["slots"], "--loop": flags["loop"],

@@ -1,4 +1,4 @@
-"""`headrace serve`: the API and the dashboard in a process of their own, without workers.
+"""`headrace serve`: the API in a process of their own, without workers.
 
 With MODULE:ENGINE its settings hold and its handlers check arguments; without, what the workers publish does.
 """
@@ -20,7 +20,7 @@ from .places import http_option
 @click.option("--leash", type=int, hidden=True)
 @url_option
 def command(target: str | None, http: dict[str, Any] | None, leash: int | None) -> None:
-    """Serve the API and the dashboard until told to stop."""
+    """Serve the API until told to stop."""
     if leash is not None:
         from ..supervisor.leash import Leash
 

@@ -4,6 +4,7 @@ Turns errors of the operating system and the server's own log into one ConfigErr
 """
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,9 @@ _REMEDIES = {
     errno.ENOLCK: f"its file system has no locks: use a local disk, {_ELSEWHERE}",
 }
 #: What the servers say of a data file whose format they do not know: too new, or of the other product.
-_FOREIGN_FORMAT = ("Can't handle RDB format version", "Wrong signature trying to load DB")
+_FOREIGN_FORMAT = ("Can't handle RDB format version", "Wrong signature trying to load DB", "Unknown command '")
+#: What the servers advise for a damaged file; on data of a newer server it would cut off all that the old cannot read.
+_RUINOUS_ADVICE = re.compile(r"[:.,;]? *(?:make a backup|[^:.,;]*check-aof).*--fix.*", re.IGNORECASE)
 
 
 @contextmanager
@@ -52,11 +55,7 @@ def failed_start(data: Path, *, binary: Path, why: str, last_version: str, log: 
     """
     tail = read_tail(log, start=log_from)
     if any(sign in tail for sign in _FOREIGN_FORMAT):
-        writer = f"a newer or another server ({last_version})" if last_version else "a newer or another server"
-        remedy = (
-            f"the data were written by {writer} than {binary}: use that server again "
-            f"(pip install --upgrade 'headrace[embedded]'), {_ELSEWHERE}"
-        )
+        remedy = _written_by_another(last_version, str(binary))
     elif "No space left on device" in tail:
         remedy = _REMEDIES[errno.ENOSPC]
     elif "Read-only file system" in tail:
@@ -67,8 +66,29 @@ def failed_start(data: Path, *, binary: Path, why: str, last_version: str, log: 
     return ConfigError(f"the embedded server {binary} {why} with the data in {data}: {remedy}{said}")
 
 
+def too_old(data: Path, *, binary: Path, version: str, last_version: str) -> ConfigError:
+    """Make the error of a server that is older than the one that wrote the data last; it was not started.
+
+    Args:
+        data: The data folder.
+        binary: The program.
+        version: Its product and version.
+        last_version: Product and version that wrote the data.
+    """
+    remedy = _written_by_another(last_version, f"{binary} ({version})")
+    return ConfigError(f"the embedded server was not started on the data in {data}: {remedy}")
+
+
+def _written_by_another(last_version: str, binary: str) -> str:
+    writer = f"a newer or another server ({last_version})" if last_version else "a newer or another server"
+    return (
+        f"the data were written by {writer} than {binary}: they are safe, and that server reads them; use it again "
+        f"(pip install --upgrade 'headrace[embedded]'), {_ELSEWHERE}"
+    )
+
+
 def read_tail(log: Path, *, start: int) -> str:
-    """Return the last lines of a log, none from before `start` bytes."""
+    """Return the last lines of a log, none from before `start` bytes, without the advice to cut the data."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
@@ -76,4 +96,4 @@ def read_tail(log: Path, *, start: int) -> str:
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    return "\n".join(lines[-LOG_TAIL_LINES:])
+    return "\n".join(_RUINOUS_ADVICE.sub("", line) for line in lines[-LOG_TAIL_LINES:])

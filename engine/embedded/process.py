@@ -19,9 +19,11 @@ from redis.retry import Retry
 
 from headrace.config.errors import ConfigError
 
-from .faults import failed_start
+from .faults import failed_start, too_old
 from .locks import POLL_S, FileLock
+from .private import private
 from .record import ServerRecord, write_record
+from .versions import is_older, version_of
 
 LOG_NAME = "server.log"
 #: At a start, a log that has grown past this makes room for a new one; one older is kept.
@@ -31,6 +33,8 @@ READY_WITHIN_S = 60.0
 #: A lively server answers within microseconds; one that stalls on a slow disk may take a while.
 ANSWER_WITHIN_S = 1.0
 STOP_WITHIN_S = 10.0
+#: Jobs and results are the user's own: the server's files are closed to everybody else, whatever the user's umask is.
+PRIVATE_UMASK = 0o077
 
 
 class Answer(enum.Enum):
@@ -95,14 +99,16 @@ def start(*, binary: Path, data: Path, socket: Path, alive: FileLock, last_versi
         The record of the running server, written in the data folder too.
 
     Raises:
-        ConfigError: it did not come up; the message has the end of its log.
+        ConfigError: it did not come up, and the message has the end of its log; or it is too old for the data.
     """
+    if last_version and is_older(found := version_of(binary), last_version):
+        raise too_old(data, binary=binary, version=found, last_version=last_version)
     log = data / LOG_NAME
     if log.exists() and log.stat().st_size > LOG_MAX_BYTES:
         os.replace(log, data / f"{LOG_NAME}.1")
     record = ServerRecord(socket=str(socket), binary=str(binary), version=last_version, data=str(data))
     write_record(data, record)
-    with log.open("ab") as output:
+    with open(log, "ab", opener=private) as output:
         log_from = output.tell()
         try:
             process = subprocess.Popen(
@@ -112,6 +118,7 @@ def start(*, binary: Path, data: Path, socket: Path, alive: FileLock, last_versi
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                umask=PRIVATE_UMASK,
                 pass_fds=[alive.fileno()],
             )
         except OSError as error:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from .private import private
+
 RECORD_NAME = "server.json"
 
 
@@ -42,5 +44,6 @@ def read_record(data: Path) -> ServerRecord | None:
 def write_record(data: Path, record: ServerRecord) -> None:
     """Replace what the data folder says of its server."""
     fresh = data / f"{RECORD_NAME}.new"
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    with open(fresh, "wb", opener=private) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
     os.replace(fresh, data / RECORD_NAME)

@@ -24,6 +24,7 @@ from .binary import find_binary
 from .faults import explained
 from .locks import POLL_S, FileLock
 from .place import claim_socket, data_folder, refuse_if_url_required, socket_paths
+from .private import keep_private
 from .process import READY_WITHIN_S, STOP_WITHIN_S, Answer, identify, is_server, probe, shut_down, start, terminate
 from .record import ServerRecord, read_record, write_record
 
@@ -148,6 +149,7 @@ class EmbeddedServer:
 
 def _make_folder(data: Path) -> None:
     if data.is_dir():
+        keep_private(data, uid=os.geteuid())
         return
     data.parent.mkdir(parents=True, exist_ok=True)
     data.mkdir(mode=0o700, exist_ok=True)

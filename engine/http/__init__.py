@@ -1,1 +1,1 @@
-"""The HTTP interface: the API, the dashboard and the measurements, over client, inspect and admin."""
+"""The HTTP interface: the API and the measurements, over client, inspect and admin."""

@@ -49,13 +49,11 @@ def serve(engine: Engine | None = None, **flags: Any) -> None:
         ConfigError: the extra is not installed, the address cannot be served, or the settings are wrong.
         BrokerUnavailable: the embedded server does not come up.
     """
-    _require_extra()
     engine = engine or Engine()
     if flags:
         engine.configure(**flags)
     settings = engine.settings
-    _check_servable(settings)
-    bind = loopback_address(settings.http.host)
+    bind = check_servable(settings)
     for plan in engine.registry:
         plan.arguments.compile()
     bound_port = _free_port(bind, settings.http.port)
@@ -96,13 +94,24 @@ def loopback_address(host: str) -> str:
     return str(address)
 
 
+def check_servable(settings: Settings) -> str:
+    """Return the address to bind, after a look at all that can be seen without binding it.
+
+    Raises:
+        ConfigError: the extra is not installed, or the settings cannot be served.
+    """
+    _require_extra()
+    _check_settings(settings)
+    return loopback_address(settings.http.host)
+
+
 def _require_extra() -> None:
     missing = [name for name in ("granian", "litestar") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"the API needs {' and '.join(missing)}: pip install 'headrace[server]'")
 
 
-def _check_servable(settings: Settings) -> None:
+def _check_settings(settings: Settings) -> None:
     if (settings.url or "").startswith("memory:"):
         raise ConfigError(
             "url memory:// is the memory of one process, so workers would never see what this API accepts; use a "

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from headrace.jobs import codec
-from headrace.jobs.codec import Envelope
+from headrace.jobs.codec import Envelope, EnvelopeOptions
 from headrace.jobs.errors import InvalidArguments
 from headrace.jobs.failures import message_of
 from headrace.jobs.handler import HandlerPlan
@@ -233,20 +233,32 @@ class Assignment(msgspec.Struct, frozen=True, gc=False, eq=False):
             self.bound.plan.name,
             self.lease.source.queue,
             options.attempt,
-            self.lease.starts + options.deliveries + 1,
+            self.lease.starts + options.starts_before + 1,
             time.time() + self.timeout_s if self.timeout_s else None,
         )
 
 
+def carried(lease: Lease, envelope: Envelope) -> EnvelopeOptions:
+    """Return the options with which a job goes round again unstarted: the starts of its entry would be lost."""
+    options = envelope.options or codec.NO_OPTIONS
+    return msgspec.structs.replace(
+        options,
+        deliveries=min(options.deliveries + lease.starts, codec.COUNT_MAX),
+        starts=min(options.starts_before + lease.starts, codec.COUNT_MAX),
+    )
+
+
 class Unread(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """A lease that no handler can be run for.
+    """A lease that no handler can be run for, or not yet.
 
     Attributes:
         lease: The lease.
         label: The handler's name as far as it could be read.
-        reason: "malformed", "unknown_handler" or "crashed".
+        reason: "malformed", "unknown_handler" or "crashed"; "suspect" for one that has to wait its turn.
         error: What is wrong, in words.
         delay_ms: Send it round again after this long instead of giving up on it; 0 gives up.
+        body: The envelope that goes round again.
+        starts_before: Starts in all before those of this lease's entry.
     """
 
     lease: Lease
@@ -254,6 +266,8 @@ class Unread(msgspec.Struct, frozen=True, gc=False, eq=False):
     reason: str
     error: str
     delay_ms: int = 0
+    body: bytes = b""
+    starts_before: int = 0
     timeout_s: float = 0.0
     offered_at_s: float = 0.0
 

@@ -11,6 +11,7 @@ from redis.exceptions import (
     ClusterDownError,
     ConnectionError,  # noqa: A004 - redis-py's own, no kin of the built-in
     InvalidResponse,
+    MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -24,6 +25,7 @@ from .address import Address
 
 _ADVICE: Final[tuple[tuple[type[RedisError], str, str], ...]] = (
     (BusyLoadingError, "is still loading its data", "wait until it has, and try again"),
+    (MasterDownError, "has lost its primary", "see to the primary, or give its address"),
     (ClusterDownError, "is part of a cluster that is down", "mend the cluster"),
     (TimeoutError, "did not answer in time", "see whether it is overloaded, paused or cut off"),
     (InvalidResponse, "does not speak the Redis protocol", "is this another program's port, or one that wants TLS?"),

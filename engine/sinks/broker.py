@@ -70,6 +70,8 @@ class Unread(Protocol):
     reason: str
     error: str
     delay_ms: int
+    body: bytes
+    starts_before: int
 
 
 class BrokerSink:
@@ -196,7 +198,7 @@ class BrokerSink:
     def _decide_unread(self, work: Unread, now_ms: int) -> Disposition:
         lease = work.lease
         if work.delay_ms:
-            return Disposition(lease, Kind.RETRY, body=lease.body, delay_ms=work.delay_ms, name=work.label, attempt=0)
+            return Disposition(lease, Kind.RETRY, body=work.body, delay_ms=work.delay_ms, name=work.label, attempt=0)
         buried = bury_unread(
             lease,
             lease.job_id,
@@ -206,6 +208,7 @@ class BrokerSink:
             error=work.error,
             name=work.label,
             now_ms=now_ms,
+            starts_before=work.starts_before,
         )
         return msgspec.structs.replace(buried, name=work.label, attempt=0)
 

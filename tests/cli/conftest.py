@@ -10,14 +10,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 from command_stage import Stage
+from embedded_scene import kill_server
 from headrace.engine.cli.app import command_line
 from headrace.engine.embedded import acquire
+from headrace.engine.embedded.record import read_record
+from leftovers import SHORT
 
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """A stage whose folder is the working folder, with its server held open for the test."""
-    folder = Path(tempfile.mkdtemp(prefix="hr-"))
+    folder = Path(tempfile.mkdtemp(prefix=SHORT))
     stage = Stage(folder)
     monkeypatch.chdir(folder)
     for name in [name for name in os.environ if name.startswith("HEADRACE_")]:
@@ -30,6 +33,9 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     finally:
         stage.close()
         server.release()
+        # Commands that were called in this process hold it until the process ends.
+        if (record := read_record(folder / "data")) is not None:
+            kill_server(record)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -80,3 +80,24 @@ def test_what_is_wrong_is_said(folder, target, said) -> None:
     with pytest.raises(ConfigError) as caught:
         find_engine(target)
     assert said in str(caught.value)
+
+
+def test_a_path_loads_its_file_beside_a_package_of_that_name(folder) -> None:
+    """`./jobs.py:engine` is the engine of that file, though a package `jobs` lies beside it."""
+    (folder / "jobs").mkdir()
+    (folder / "jobs" / "__init__.py").write_text("")
+    (folder / "jobs.py").write_text("from headrace import Engine\nengine = Engine()")
+    assert isinstance(find_engine("./jobs.py:engine"), Engine)
+    assert str(folder / "jobs.py") == sys.modules["jobs"].__file__
+
+
+def test_a_package_that_hides_a_file_is_named(folder) -> None:
+    """`jobs:engine` with a package and a file of that name says which it loaded, and how to have the other."""
+    (folder / "jobs").mkdir()
+    (folder / "jobs" / "__init__.py").write_text("")
+    (folder / "jobs.py").write_text("from headrace import Engine\nengine = Engine()")
+    with pytest.raises(ConfigError) as caught:
+        find_engine("jobs:engine")
+    assert f"was loaded from {folder / 'jobs' / '__init__.py'}" in str(caught.value)
+    assert "write jobs.py:ENGINE" in str(caught.value)
+    assert isinstance(find_engine("./jobs.py:engine"), Engine)

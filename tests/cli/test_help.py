@@ -25,7 +25,7 @@ Options:
 Commands:
   demo    Run the main job on real input and show what it did.
   run     Work on the jobs of an engine until told to stop.
-  serve   Serve the API and the dashboard, without working on jobs.
+  serve   Serve the API, without working on jobs.
   submit  Submit a job by its handler's name, or many from a file.
   stats   Show the figures of all workers and queues.
   jobs    List the jobs that have not ended, show or cancel one.

@@ -76,6 +76,7 @@ def test_burst_exits_when_the_queues_are_empty(stage, invoke) -> None:
         (("app:engine", "--queue", "a b"), 2, "cannot be a queue's name"),
         (("app:engine", "--queue", "a=0"), 2, "a weight is a whole number"),
         (("app:engine", "--http", "nowhere"), 2, "write HOST:PORT"),
+        (("app:engine", "--http", "0.0.0.0:0"), 2, "reached from other machines"),
         (("app:engine", "--url", "redis://127.0.0.1:1"), 3, "cannot be reached"),
         (("app:engine", "--url", "redis://127.0.0.1:1", "--processes", "2"), 3, "giving up"),
         (("app:engine", "--url", "memory://", "--processes", "2"), 2, "inside one process"),
@@ -87,6 +88,7 @@ def test_what_cannot_run_says_why(stage, args, code, said) -> None:
     ended = stage.headrace("run", *args)
     assert (code, True) == (ended.returncode, said in ended.stderr), ended.stderr
     assert "Traceback" not in ended.stderr
+    assert "giving up" in said or "supervising" not in ended.stderr
 
 
 def test_a_missing_uvloop_names_its_extra(stage, invoke, monkeypatch) -> None:
@@ -131,3 +133,50 @@ def test_a_pipe_that_pauses_is_sent_so_far(stage, invoke) -> None:
             assert batch.poll() is None
         batch.stdin.close()
         assert 0 == batch.wait(DEADLINE_S)
+
+
+def test_an_engine_without_handlers_is_told_of(stage) -> None:
+    """A worker that has no handler says so on stderr, and works."""
+    (stage.folder / "bare.py").write_text("from headrace import Engine\nengine = Engine()\n")
+    ended = stage.headrace("run", "bare:engine", "--burst")
+    assert (0, True) == (ended.returncode, "bare:engine has no handlers" in ended.stderr), ended.stderr
+
+
+@pytest.mark.parametrize("part", ["opening", "closing"])
+def test_a_lifespan_that_raises_is_named(stage, part) -> None:
+    """A lifespan that raises is one line that names it and exit code 2; debug shows the traceback, too."""
+    raising = "    raise OSError('no pool')\n"
+    body = raising + "    yield\n" if part == "opening" else "    yield\n" + raising
+    (stage.folder / "spanned.py").write_text(
+        "from headrace import Engine\nengine = Engine()\n@engine.job\nasync def one() -> None: ...\n"
+        f"@engine.lifespan\nasync def pool(engine):\n{body}"
+    )
+    ended = stage.headrace("run", "spanned:engine", "--burst")
+    assert 2 == ended.returncode, ended.stderr
+    assert "headrace: the lifespan spanned.pool raised OSError: no pool" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    ended = stage.headrace("run", "spanned:engine", "--burst", HEADRACE_LOG_LEVEL="debug")
+    assert (2, True) == (ended.returncode, "Traceback" in ended.stderr)
+
+
+def test_a_full_disk_at_the_end_is_said(stage, invoke) -> None:
+    """Outcomes that a full disk did not take are one message and exit code 2."""
+    invoke("submit", "add", "--args", "[1]", "--allow-unknown")
+    program = (
+        "from headrace.engine.files import settings\n"
+        "import msgspec, sys\n"
+        "from headrace.engine.files.buffered import BufferedFile\n"
+        "from headrace.engine.files.settings import FileSettings\n"
+        "from headrace.engine.cli.app import command_line\n"
+        "init = BufferedFile.__init__\n"
+        "def hasty(self, path, settings):\n"
+        "    init(self, path, msgspec.structs.replace(settings, close_timeout_s=0.2))\n"
+        "BufferedFile.__init__ = hasty\n"
+        "command_line(['run', 'app:engine', '--burst', '--log-outcomes', '/dev/full'])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=stage.folder, env=stage.environ, capture_output=True, text=True,
+        check=False, timeout=DEADLINE_S,
+    )  # fmt: skip
+    assert (2, True) == (ended.returncode, "/dev/full: 1 records not safely written" in ended.stderr), ended.stderr
+    assert "Traceback" not in ended.stderr

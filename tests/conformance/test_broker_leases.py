@@ -171,3 +171,12 @@ def test_workers_are_counted(broker: FullBroker, join: Join) -> None:
     assert [2, 1] == [view.workers for view in broker.queues([QUEUE, "mail"])]
     first.unregister()
     assert [1, 0] == [view.workers for view in broker.queues([QUEUE, "mail"])]
+
+
+def test_a_dead_worker_is_not_counted(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """A registration whose lease ended counts no more, also before anybody swept it."""
+    join("w1", lease_s=0.2)
+    submit(broker, 1)
+    assert 1 == broker.queues([QUEUE])[0].workers
+    advance(0.25)
+    assert 0 == broker.queues([QUEUE])[0].workers

@@ -218,6 +218,7 @@ async def test_the_blocking_form_works_from_threads_and_refuses_the_loop(engine:
             return engine.sync.submit("add", (1, 2)).result(timeout=WAIT_S)
 
         assert await anyio.to_thread.run_sync(submit_and_wait) == 3
+    engine.connection.close()  # `.sync` keeps it open until the process ends
 
 
 async def test_leaving_the_block_finishes_running_jobs_and_returns_the_rest(url: str) -> None:

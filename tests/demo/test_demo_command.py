@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from headrace.engine.embedded.record import ServerRecord, read_record
+from leftovers import SHORT
 
 #: Generous: only a hang is to be caught.
 DEADLINE_S = 60.0
@@ -74,7 +75,7 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
     """A stage in a folder whose name is short enough for a socket."""
-    with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp") as short:
+    with tempfile.TemporaryDirectory(prefix=SHORT, dir="/tmp") as short:
         os.chmod(short, 0o700)
         yield Scene(tmp_path, Path(short))
 
@@ -87,7 +88,9 @@ def is_running(pid: int) -> bool:
 
 def children_of(pid: int) -> list[int]:
     """Return the process runner's children of a process."""
-    rows = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = subprocess.run(
+        ["ps", "-ww", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
     found = [row.split(maxsplit=2) for row in rows.splitlines()]
     return [int(row[0]) for row in found if int(row[1]) == pid and "headrace.workers.runners.child" in row[2]]
 

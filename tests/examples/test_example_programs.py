@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from checkout import ROOT
+from leftovers import SHORT
 
 #: Generous: only a hang is to be caught.
 DEADLINE_S = 60.0
@@ -23,7 +24,7 @@ EXAMPLES = ROOT / "examples"
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A private folder whose name is short enough for a socket."""
-    with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix=SHORT, dir="/tmp") as name:
         yield Path(name)
 
 

@@ -45,6 +45,8 @@ OPTIONS = st.builds(
     attempt=FROM_ONE,
     deliveries=COUNTS,
     interruptions=COUNTS,
+    starts=COUNTS,
+    unknown_since_ms=st.none() | st.integers(0, 2**53),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | TEXTS

@@ -177,7 +177,7 @@ def test_a_failure_with_attempts_left_is_tried_again(outcome: Outcome, attempt: 
     assert (Kind.RETRY, delay_ms, b"", b"") == (
         disposition.kind, disposition.delay_ms, disposition.record, disposition.letter,
     )  # fmt: skip
-    assert EnvelopeOptions(attempt=attempt + 1, timeout_s=7.0) == options_of(disposition)
+    assert EnvelopeOptions(attempt=attempt + 1, timeout_s=7.0, starts=1) == options_of(disposition)
     assert b"\x91\x01" == bytes(unpack_envelope(disposition.body).args)
 
 
@@ -339,6 +339,24 @@ def test_cancelled_and_expired_jobs_are_done(status: Status, state: str) -> None
     assert b"" == decided(Outcome(None, status), result_ttl_s=0).record
     with pytest.raises(JobFailed, match=state):
         unwrap("default:1-0", record)
+
+
+def test_starts_are_counted_over_every_try() -> None:
+    """A failed try and a crash each add to the starts in all; only the crash adds to what counts as poison."""
+    options = options_of(decided(raised(ValueError())))
+    assert (1, 0, 2) == (options.starts, options.deliveries, options.attempt)
+    options = options_of(decided(CRASHED, options, starts=1))
+    assert (3, 2, 2) == (options.starts, options.deliveries, options.attempt)
+    letter = unpack_letter(decided(raised(ValueError()), msgspec.structs.replace(options, attempt=3)).letter)
+    record = unpack_record(decided(run(Status.SUCCEEDED), options).record)
+    assert (4, 4) == (letter.deliveries, record.deliveries)
+
+
+def test_a_job_that_was_run_is_not_unknown_any_more() -> None:
+    """A try that failed forgets that the handler was unknown before; the starts never pass their bound."""
+    said = EnvelopeOptions(unknown_since_ms=5, starts=codec.COUNT_MAX)
+    options = options_of(decided(raised(ValueError()), said))
+    assert (None, codec.COUNT_MAX) == (options.unknown_since_ms, options.starts)
 
 
 # What no handler can be run for -----------------------------------------------------------------------

@@ -50,10 +50,11 @@ async def submit(request: Request[Any, Any, Any]) -> Response[JobStatus]:
     operation_class=TakesJobs,
     operation_id="submitJobs",
     summary="Submit many jobs",
-    responses=problems(413, 415, 429),
+    responses=problems(413, 415, 422, 429),
 )
 async def submit_batch(request: Request[Any, Any, Any]) -> Response[BatchReport]:
     """Submit many jobs, while they arrive; those that cannot be submitted are reported by their index."""
+    _refuse_key(request)
     kind = media_type(request, (NDJSON, JSON))
     gateway = gateway_of(request)
     batch = Batch(gateway)
@@ -124,6 +125,20 @@ def _idempotency_key(text: str) -> str:
     if len(text) > IDEMPOTENCY_KEY_MAX_CHARS or not text.isprintable():
         raise Refused(400, f"Idempotency-Key: use at most {IDEMPOTENCY_KEY_MAX_CHARS} printable characters")
     return text
+
+
+def _refuse_key(request: Request[Any, Any, Any]) -> None:
+    """Refuse a batch that counts on being taken only once.
+
+    Raises:
+        Refused: 422: it has an idempotency key; to ignore it would run the jobs of a repeated request twice.
+    """
+    if "idempotency-key" in request.headers:
+        raise Refused(
+            422,
+            "the header Idempotency-Key is not supported for a batch, so nothing was submitted; send the batch without "
+            "it, and only once, or send each job by itself with a key of its own",
+        )
 
 
 def _job(body: bytes) -> JobRequest:

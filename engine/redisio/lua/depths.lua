@@ -9,7 +9,8 @@
 --       2 the consumer that holds what was given back
 --       3 milliseconds that dead letters are kept
 -- Returns delayed, queued, running, dead, age of the oldest queued job in milliseconds (-1 when there is none),
--- registrations, jobs ever submitted (0 before Redis 7, which counts no entries), 1 while the queue is paused, else 0.
+-- registrations whose lease has not ended, jobs ever submitted (0 before Redis 7, which counts no entries), 1 while
+-- the queue is paused, else 0.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -47,6 +48,7 @@ local age = -1
 if oldest then age = math.max(0, now - string.match(oldest, '^%d+')) end
 return {
   redis.call('ZCARD', KEYS[2]), math.max(0, length - running), running,
-  redis.call('ZCOUNT', KEYS[3], string.format('%.0f', now - ARGV[3]), '+inf'), age, redis.call('ZCARD', KEYS[4]),
+  redis.call('ZCOUNT', KEYS[3], string.format('%.0f', now - ARGV[3]), '+inf'), age,
+  redis.call('ZCOUNT', KEYS[4], string.format('(%.0f', now), '+inf'),
   submitted, redis.call('HEXISTS', KEYS[5], 'paused'),
 }

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from embedded_scene import Scene
+from leftovers import SHORT
 
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
     """A place for one server, left without a process."""
-    with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp") as root:
+    with tempfile.TemporaryDirectory(prefix=SHORT, dir="/tmp") as root:
         scene = Scene(Path(root).resolve())
-        yield scene
-        scene.close()
+        try:
+            yield scene
+        finally:
+            scene.close()

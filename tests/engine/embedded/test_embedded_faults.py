@@ -6,12 +6,15 @@ import shutil
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from embedded_scene import DEADLINE_S, Scene, client, kill_server, line_of
 from headrace.config.errors import ConfigError
-from headrace.engine.embedded.faults import explained
+from headrace.engine.embedded.faults import explained, read_tail
 from headrace.engine.embedded.process import is_server
+from headrace.engine.embedded.record import write_record
+from headrace.engine.embedded.versions import is_older
 from headrace.jobs.errors import BrokerUnavailable
 
 
@@ -223,3 +226,46 @@ def test_errors_of_the_disk_name_the_remedy(number: int, remedy: str) -> None:
     said = rf"/the/data.*{os.strerror(number)}.*{remedy}.*embedded:///"
     with pytest.raises(ConfigError, match=said), explained(Path("/the/data")):
         raise OSError(number, os.strerror(number))
+
+
+def test_an_older_server_is_not_started(scene: Scene) -> None:
+    """Data that a later release of the same server wrote are an error before the older one is let near them."""
+    scene.acquire().release()
+    product, _, release = scene.record.version.partition(" ")
+    later = f"{product} {int(release.partition('.')[0]) + 1}.0.0"
+    write_record(scene.data, msgspec.structs.replace(scene.record, version=later))
+    with pytest.raises(ConfigError) as caught:
+        scene.acquire()
+    for part in ("newer", later, scene.record.version, "'headrace[embedded]'", "they are safe"):
+        assert part in str(caught.value)
+    assert later == scene.record.version
+
+
+@pytest.mark.parametrize(
+    ("version", "than", "older"),
+    [
+        ("Valkey 8.1.4", "Valkey 9.0.0", True),
+        ("Valkey 9.0.1", "Valkey 9.1.0", True),
+        ("Valkey 9.1.1", "Valkey 9.1.2", False),
+        ("Valkey 10.0.0", "Valkey 9.1.2", False),
+        ("Redis 7.0.15", "Valkey 9.1.2", False),
+        ("", "Valkey 9.1.2", False),
+        ("Valkey 9.1.2", "", False),
+    ],
+)
+def test_releases_are_compared(version: str, than: str, older: bool) -> None:
+    """A server is older when its product is the same and its release earlier; bug fixes and other products are not."""
+    assert older == is_older(version, than)
+
+
+def test_no_message_advises_to_cut_the_data(scene: Scene) -> None:
+    """The servers' advice to cut what they cannot read is left out of what is shown of their log."""
+    log = scene.root / "server.log"
+    log.write_text(
+        "1:M # Bad file format reading the append only file x.aof: make a backup of your AOF file, then use "
+        "./valkey-check-aof --fix <filename>\n"
+        "1:M # Unexpected end of file. You can: 1) Make a backup of your AOF file, then use ./redis-check-aof --fix.\n"
+    )
+    tail = read_tail(log, start=0)
+    assert ("Bad file format" in tail, "Unexpected end" in tail) == (True, True)
+    assert "check-aof" not in tail

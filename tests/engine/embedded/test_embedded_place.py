@@ -10,6 +10,7 @@ from headrace.config.errors import ConfigError
 from headrace.engine.embedded import acquire, refuse_if_url_required
 from headrace.engine.embedded.binary import find_binary
 from headrace.engine.embedded.place import SOCKET_PATH_MAX_BYTES, claim_socket, data_folder, socket_paths
+from headrace.engine.embedded.private import keep_private
 
 
 def test_a_long_path_is_no_obstacle(scene: Scene) -> None:
@@ -109,3 +110,33 @@ def test_a_server_on_path_is_found(scene: Scene, names: list[str]) -> None:
     for name in names:
         (scene.root / name).touch(mode=0o755)
     assert scene.root / names[0] == find_binary({"PATH": str(scene.root)}, bundle="no_such_bundle")
+
+
+def test_nobody_else_can_read_the_data(scene: Scene) -> None:
+    """Whatever the umask is, every file of the data folder, ours and the server's, is closed to others."""
+    before = os.umask(0)
+    try:
+        with client(scene.acquire()) as connection:
+            connection.set("secret", "yes")
+    finally:
+        os.umask(before)
+    found = {path.name: path.stat().st_mode & 0o077 for path in [scene.data, *scene.data.rglob("*")]}
+    assert {"server.json", "server.log", "appendonlydir", "start.lock"} <= found.keys()
+    assert {} == {name: mode for name, mode in found.items() if mode and name != ".gitignore"}
+
+
+def test_an_open_data_folder_of_ours_is_closed(scene: Scene) -> None:
+    """A data folder that others may enter is closed to them before anything is put into it."""
+    scene.data.mkdir()
+    scene.data.chmod(0o755)
+    scene.acquire()
+    assert 0o700 == scene.data.stat().st_mode & 0o777
+
+
+def test_a_data_folder_of_another_user_is_refused(scene: Scene) -> None:
+    """A data folder that belongs to somebody else is left as it is, and the error says whose it is."""
+    scene.data.mkdir()
+    scene.data.chmod(0o755)
+    with pytest.raises(ConfigError, match=f"belongs to user {os.geteuid()} and not to user {os.geteuid() + 1}"):
+        keep_private(scene.data, uid=os.geteuid() + 1)
+    assert 0o755 == scene.data.stat().st_mode & 0o777

@@ -246,6 +246,7 @@ def test_connections_say_who_they_are(opened: Open, client: redis.Redis) -> None
     worker = opened("w1")
     fetch(worker)
     worker.renew()
+    worker.promote(["q"])
     worker.queue_names()
     names = {each["name"] for each in client.client_list()}
     assert {"headrace:reader", "headrace:writer", "headrace:lease", "headrace:any"} <= names

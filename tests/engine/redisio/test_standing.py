@@ -63,8 +63,11 @@ def test_a_revoked_worker_fetches_nothing(opened: Open, client: redis.Redis, ahe
     assert job_ids == ids_of(fetch(worker))
 
 
-def test_jobs_that_came_after_the_lease_are_not_started(opened: Open, ahead: list[float]) -> None:
-    """What a fetch brings after the lease's end, as in a process that was stopped, others may have: it is dropped."""
+@pytest.mark.parametrize("revoked", [True, False])
+def test_jobs_that_came_after_the_lease_are_doubted(
+    opened: Open, client: redis.Redis, ahead: list[float], revoked: bool
+) -> None:
+    """What a fetch brings after the lease's end, as in a process that was stopped, is dropped if others may have it."""
     worker, other = opened("w1"), opened("w2")
     got: list[Lease] = []
     thread = threading.Thread(target=lambda: got.extend(worker.fetch({"q": 5}, 20.0)))
@@ -72,10 +75,14 @@ def test_jobs_that_came_after_the_lease_are_not_started(opened: Open, ahead: lis
     while not worker._reader.client_id:
         time.sleep(0.001)
     time.sleep(0.02)
+    if revoked:
+        revoke(client, other)
     ahead[0] = 31.0
     job_ids = submit(other, 2)
     thread.join(20.0)
-    assert [] == got
+    assert ([] if revoked else job_ids) == ids_of(got)
+    if not revoked:
+        return
     assert not worker.renew()
     worker.register(Registration("w1", ("q",), 60.0))
     assert sorted(job_ids) == sorted(ids_of(recover(other)))
@@ -116,6 +123,38 @@ def test_a_lost_sweep_waits_for_its_queue(server: Server, opened: Open) -> None:
             worker.recover({"a": 5, "b": 5})
         assert 2 == len(worker.recover({"a": 5}))
         assert job_ids == ids_of(worker.recover({"b": 5}))
+
+
+def test_a_sweep_that_hangs_holds_up_no_fetch(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a sweep waits for its reply a fetch finds what was lost, and what both bring comes once, also when done."""
+    worker, other, run, sent = opened("w1"), opened("w2"), redis_broker.run, threading.Event()
+    submit(worker, 1)
+    first = fetch(worker)
+    job_ids = submit(other, 2, token="u")
+    fetch(other)
+    other.unregister()
+    go_on = threading.Event()
+
+    def slow(wire: object, commands: list[connections.Command]) -> list[object]:
+        replies = run(wire, commands)  # type: ignore[arg-type]
+        if wire is worker._any:
+            sent.set()
+            assert go_on.wait(20.0)
+        return replies
+
+    monkeypatch.setattr(redis_broker, "run", slow)
+    swept: list[Lease] = []
+    thread = threading.Thread(target=lambda: swept.extend(recover(worker)))
+    thread.start()
+    assert sent.wait(20.0)
+    worker._find_lost_at_s = 0.0
+    found = fetch(worker)
+    assert job_ids == ids_of(found)
+    assert 0 == worker.settle([done(found[0])])
+    go_on.set()
+    thread.join(20.0)
+    assert [] == swept
+    assert 0 == worker.settle([done(lease) for lease in [*first, found[1]]])
 
 
 @pytest.mark.parametrize("settle", [retry, dead, give_back, done])
