@@ -47,11 +47,14 @@ from .gauges import dispatcher_report
 from .heartbeat import Heartbeat
 from .stop import Stop
 from .suspects import Suspects
+from .telling import Telling
 from .upkeep import AWAY_PAUSE_S, move, reap, report
 
 log = logger("headrace.worker")
 seldom = Seldom(log)
 
+#: Under what name entries that no handler's name could be read from are counted; no handler can be called so.
+MALFORMED = "(malformed)"
 #: What a forced stop leaves for handing back and settling, at the most.
 LAST_SETTLE_S = 5.0
 
@@ -118,6 +121,7 @@ class Worker:
         self._watch = ProcessWatch(time.monotonic())
         self._cards = {handler.name: _card(handler) for handler in plan.registry}
         self._suspects = Suspects(bound.max_deliveries for bound in self._handlers.values())
+        self._telling = Telling()
         self._stopping = False
         self._lost = anyio.Event()
 
@@ -166,6 +170,7 @@ class Worker:
             0,
             fetch_paused_s=self._fetcher.paused_s,
             watch=self._watch,
+            held_back=self._suspects.waiting,
         )
 
     async def _work(self, stop: Stop, registration: Registration, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -260,6 +265,8 @@ class Worker:
             for queue in {assignment.queue for assignment in batch}:
                 self._fetcher.learn(queue, pool)
             pool.offer(self._suspects.sift(batch))
+        for outcome in self._suspects.turned_away():
+            self.dispatcher.outbox.put(outcome)
 
     def _note_lost(self) -> None:
         self._lost.set()
@@ -268,8 +275,9 @@ class Worker:
         """Whenever the registration is lost, stop what runs under it, whose outcomes are refused; make a new one."""
         while True:
             await self._lost.wait()
-            self._suspects.take_back()
-            for pool in self.dispatcher.pools.values():
+            pools = self.dispatcher.pools.values()
+            self._suspects.take_back([slot.work for pool in pools for slot in pool.running()])
+            for pool in pools:
                 pool.take_back()
                 pool.cancel_all("lost_lease")
             while True:
@@ -287,20 +295,21 @@ class Worker:
         if suspect is not None:
             self.dispatcher.offer(suspect.bound.pool, (suspect,))
         recorder, now_s = self.dispatcher.recorder, time.monotonic()
+        retried: list[str] = []
+        dead: list[str] = []
+        if any(disposition.kind for disposition in dispositions):
+            self._telling.tell(now_s, outcomes, dispositions)
+            for outcome, disposition in zip(outcomes, dispositions, strict=True):
+                if disposition.kind is Kind.DEAD:
+                    dead.append(outcome.work.label or MALFORMED)
+                elif disposition.kind is Kind.RETRY and outcome.status is not Status.UNREADABLE:
+                    retried.append(outcome.work.label)
         if any(outcome.status is Status.UNREADABLE for outcome in outcomes):
             pairs = [
                 pair for pair in zip(outcomes, dispositions, strict=True) if pair[0].status is not Status.UNREADABLE
             ]
             outcomes, dispositions = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         waits_s = [outcome.started_at_s - outcome.work.offered_at_s for outcome in outcomes]
-        retried: list[str] = []
-        dead: list[str] = []
-        if any(disposition.kind for disposition in dispositions):
-            for outcome, disposition in zip(outcomes, dispositions, strict=True):
-                if disposition.kind is Kind.RETRY:
-                    retried.append(outcome.work.label)
-                elif disposition.kind is Kind.DEAD:
-                    dead.append(outcome.work.label)
         recorder.record_batch(now_s, outcomes, waits_s, retried, dead)
         if len(self._plan.queues) == 1:
             recorder.record_drained(now_s, next(iter(self._plan.queues)), len(outcomes) - len(retried))
