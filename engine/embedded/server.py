@@ -24,7 +24,7 @@ from .binary import find_binary
 from .faults import explained
 from .locks import POLL_S, FileLock
 from .place import claim_socket, data_folder, refuse_if_url_required, socket_paths
-from .private import keep_private
+from .private import keep_private, private
 from .process import READY_WITHIN_S, STOP_WITHIN_S, Answer, identify, is_server, probe, shut_down, start, terminate
 from .record import ServerRecord, read_record, write_record
 
@@ -153,7 +153,8 @@ def _make_folder(data: Path) -> None:
         return
     data.parent.mkdir(parents=True, exist_ok=True)
     data.mkdir(mode=0o700, exist_ok=True)
-    (data / ".gitignore").write_text("*\n")  # it is made beside people's sources
+    with open(data / ".gitignore", "w", opener=private) as ignored:
+        ignored.write("*\n")  # the folder is made beside people's sources
 
 
 @contextmanager

@@ -82,6 +82,13 @@ class BatchWork:
         return list(value)
 
 
+def jobs_of(work: Work | None) -> Sequence[Work]:
+    """Return the jobs that work is: one, or those of a batch; none for None."""
+    if isinstance(work, BatchWork):
+        return work.items
+    return () if work is None else (work,)
+
+
 class SplittingOutbox(Outbox):
     """An outbox that takes the outcome of a call apart: what is counted, bounded and settled are jobs."""
 

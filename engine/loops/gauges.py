@@ -26,6 +26,7 @@ def dispatcher_report(
     *,
     fetch_paused_s: float = 0.0,
     watch: ProcessWatch | None = None,
+    held_back: int = 0,
 ) -> WorkerReport:
     """Return a dispatcher's report.
 
@@ -36,6 +37,7 @@ def dispatcher_report(
         refused: Submissions refused so far.
         fetch_paused_s: Seconds for which fetching was held back.
         watch: Figures of the process; left at zero without.
+        held_back: Jobs that wait for their turn beside those that wait for a slot.
     """
     now_s = time.monotonic()
     pools = {name: pool.statistics() for name, pool in dispatcher.pools.items()}
@@ -45,7 +47,7 @@ def dispatcher_report(
         },
         backpressure=Backpressure(
             # What a free slot is about to take waits for no slot.
-            prefetched=sum(max(0, pool.ready - max(0, pool.slots - pool.busy)) for pool in pools.values()),
+            prefetched=held_back + sum(max(0, pool.ready - max(0, pool.slots - pool.busy)) for pool in pools.values()),
             prefetch_max=prefetch_max,
             settle_backlog=dispatcher.completer.pending,
             settle_backlog_max=dispatcher.outbox.bound,

@@ -1,20 +1,23 @@
 """Suspects: jobs that were started so often without an outcome that they may be what kills workers.
 
 A policy, synchronous and without I/O. A worker runs one suspect at a time: should it die under it, only that one comes
-nearer to its end, and no job that merely ran beside it. Owned by one worker's loop.
+nearer to its end, and no job that merely ran beside it. One more waits here; the others go round again with a pause,
+so that they neither pile up here nor come back at once. Owned by one worker's loop.
 """
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from headrace.jobs.outcome import Outcome
+from headrace.jobs.codec import repack
+from headrace.jobs.outcome import Outcome, Status
 
 from ..broker.port import Caution
-from .assignment import Assignment
+from .assignment import Assignment, Unread, carried
 
 #: Starts short of the limit at which a job becomes a suspect: two more deaths are left to prove it.
 MARGIN: Final = 2
+#: Pauses of a suspect for which there is no place: longer the more of them came, so that thousands cost little.
+FIRST_PAUSE_MS, LONGEST_PAUSE_MS, EACH_MS = 1000, 60_000, 100
 
 
 def starts_of(assignment: Assignment) -> int:
@@ -30,44 +33,75 @@ class Suspects:
         max_deliveries: The limits of the worker's handlers.
     """
 
-    __slots__ = ("_current", "_from_starts", "_waiting")
+    __slots__ = ("_current", "_next", "_strictest", "_turned_away", "_turned_away_count")
 
     def __init__(self, max_deliveries: Iterable[int]) -> None:
         # By the strictest handler: the sweep does not know whose job an entry is.
-        self._from_starts = max(1, min(max_deliveries, default=MARGIN) - MARGIN)
+        self._strictest = _suspect_from(min(max_deliveries, default=MARGIN))
         self._current: Assignment | None = None
-        self._waiting: deque[Assignment] = deque()
+        self._next: Assignment | None = None
+        self._turned_away: list[Outcome] = []
+        self._turned_away_count = 0  # since there was last nobody waiting
 
     @property
     def caution(self) -> Caution:
         """How to take over what dead workers left: one suspect, when none is here."""
-        return Caution(self._from_starts, 0 if self._current is not None or self._waiting else 1)
+        return Caution(self._strictest, 0 if self._current is not None else 1)
+
+    @property
+    def waiting(self) -> int:
+        """Suspects that wait here for their turn: one at the most."""
+        return int(self._next is not None)
 
     def sift(self, batch: Sequence[Assignment]) -> Sequence[Assignment]:
-        """Return what may start now; the rest waits here, leased, for its turn."""
+        """Return what may start now; of the rest one waits here, leased, and the others are for `turned_away`."""
         if not any(assignment.lease.starts or assignment.envelope.options for assignment in batch):
             return batch
         free: list[Assignment] = []
         for assignment in batch:
             starts = starts_of(assignment)
-            if starts < self._from_starts:
+            if starts < _suspect_from(assignment.max_deliveries):
                 free.append(assignment)
             elif self._current is None:
                 self._current = assignment
                 free.append(assignment)
+            elif self._next is None:
+                self._next = assignment
             else:
-                self._waiting.append(assignment)
+                self._turned_away.append(self._turn_away(assignment))
         return free
+
+    def turned_away(self) -> list[Outcome]:
+        """Return the outcomes of those for which there was no place, once."""
+        outcomes, self._turned_away = self._turned_away, []
+        return outcomes
 
     def next_after(self, outcomes: Iterable[Outcome]) -> Assignment | None:
         """Return the suspect whose turn it is when the one that ran is among these; None when there is none."""
         if self._current is None or not any(outcome.work is self._current for outcome in outcomes):
             return None
-        self._current = self._waiting.popleft() if self._waiting else None
+        self._current, self._next = self._next, None
+        if self._current is None:
+            self._turned_away_count = 0
         return self._current
 
-    def take_back(self) -> list[Assignment]:
-        """Return those that wait, and forget them."""
-        waiting = list(self._waiting)
-        self._waiting.clear()
+    def take_back(self, running: Iterable[object] = ()) -> list[Assignment]:
+        """Return who waits, and forget it; also the one whose turn it is, unless it is among those that run."""
+        waiting = [] if self._next is None else [self._next]
+        self._next = None
+        if not any(work is self._current for work in running):
+            self._current = None
         return waiting
+
+    def _turn_away(self, assignment: Assignment) -> Outcome:
+        self._turned_away_count += 1
+        delay_ms = min(LONGEST_PAUSE_MS, max(FIRST_PAUSE_MS, EACH_MS * self._turned_away_count))
+        why = f"started {starts_of(assignment)} times without an outcome; this worker runs one such job at a time"
+        body = repack(assignment.envelope, carried(assignment.lease, assignment.envelope))
+        return Outcome(
+            Unread(assignment.lease, assignment.label, "suspect", why, delay_ms=delay_ms, body=body), Status.UNREADABLE
+        )
+
+
+def _suspect_from(max_deliveries: int) -> int:
+    return max(1, max_deliveries - MARGIN)

@@ -44,9 +44,10 @@ from .assigner import Assigner
 from .assignment import Assignment, BoundHandler, Middleware, Terms
 from .dispatcher import Dispatcher
 from .fetcher import Fetcher
-from .gatherer import Gathering, GatheringDispatcher
+from .gatherer import Gathering, GatheringDispatcher, jobs_of
 from .gauges import dispatcher_report
 from .heartbeat import Heartbeat
+from .joblog import JobLog
 from .progress import ProgressBoard
 from .steering import Steering
 from .stop import Stop
@@ -57,6 +58,8 @@ from .upkeep import AWAY_PAUSE_S, move, reap, report
 log = logger("headrace.worker")
 seldom = Seldom(log)
 
+#: Under what name entries that no handler's name could be read from are counted; no handler can be called so.
+MALFORMED = "(malformed)"
 #: What a forced stop leaves for handing back and settling, at the most.
 LAST_SETTLE_S = 5.0
 
@@ -141,6 +144,7 @@ class Worker:
         self._watch = ProcessWatch(time.monotonic())
         self._cards = {handler.name: _card(handler) for handler in plan.registry}
         self._suspects = Suspects(bound.max_deliveries for bound in self._handlers.values())
+        self._job_log = JobLog()
         self._stopping = False
         self._lost = anyio.Event()
 
@@ -197,6 +201,7 @@ class Worker:
             0,
             fetch_paused_s=self._fetcher.paused_s,
             watch=self._watch,
+            held_back=self._suspects.waiting,
         )
 
     async def _work(self, stop: Stop, registration: Registration, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -297,6 +302,8 @@ class Worker:
             for queue in {assignment.queue for assignment in batch}:
                 self._fetcher.learn(queue, pool)
             self._offer(name, self._suspects.sift(batch))
+        for outcome in self._suspects.turned_away():
+            self.dispatcher.outbox.put(outcome)
 
     def _offer(self, pool: str, batch: Sequence[Assignment]) -> None:
         self.dispatcher.offer(pool, batch if self._gathering is None else self._gathering.sift(batch))
@@ -317,10 +324,11 @@ class Worker:
         """Whenever the registration is lost, stop what runs under it, whose outcomes are refused; make a new one."""
         while True:
             await self._lost.wait()
-            self._suspects.take_back()
+            pools = self.dispatcher.pools.values()
+            self._suspects.take_back([job for pool in pools for slot in pool.running() for job in jobs_of(slot.work)])
             if self._gathering is not None:
                 self._gathering.take_back()
-            for pool in self.dispatcher.pools.values():
+            for pool in pools:
                 pool.take_back()
                 pool.cancel_all("lost_lease")
             while True:
@@ -338,20 +346,21 @@ class Worker:
         if suspect is not None:
             self._offer(suspect.bound.pool, (suspect,))
         recorder, now_s = self.dispatcher.recorder, time.monotonic()
+        retried: list[str] = []
+        dead: list[str] = []
+        if any(disposition.kind for disposition in dispositions):
+            self._job_log.tell(now_s, outcomes, dispositions)
+            for outcome, disposition in zip(outcomes, dispositions, strict=True):
+                if disposition.kind is Kind.DEAD:
+                    dead.append(outcome.work.label or MALFORMED)
+                elif disposition.kind is Kind.RETRY and outcome.status is not Status.UNREADABLE:
+                    retried.append(outcome.work.label)
         if any(outcome.status is Status.UNREADABLE for outcome in outcomes):
             pairs = [
                 pair for pair in zip(outcomes, dispositions, strict=True) if pair[0].status is not Status.UNREADABLE
             ]
             outcomes, dispositions = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         waits_s = [outcome.started_at_s - outcome.work.offered_at_s for outcome in outcomes]
-        retried: list[str] = []
-        dead: list[str] = []
-        if any(disposition.kind for disposition in dispositions):
-            for outcome, disposition in zip(outcomes, dispositions, strict=True):
-                if disposition.kind is Kind.RETRY:
-                    retried.append(outcome.work.label)
-                elif disposition.kind is Kind.DEAD:
-                    dead.append(outcome.work.label)
         recorder.record_batch(now_s, outcomes, waits_s, retried, dead)
         if len(self._plan.queues) == 1:
             recorder.record_drained(now_s, next(iter(self._plan.queues)), len(outcomes) - len(retried))

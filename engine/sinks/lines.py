@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from headrace.jobs.outcome import Outcome
+from headrace.jobs.outcome import Outcome, Status
 
 #: A repr is for reading by people; more of it than this is noise.
 REPR_MAX_CHARS: Final = 1000
@@ -30,7 +30,7 @@ class OutcomeLine(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         attempt: Which try this was, from 1.
         started_at_ms: Unix milliseconds when it started; null when it never did.
         run_ms: How long it ran.
-        error: Type and message of its exception; null when it succeeded.
+        error: Type and message of its exception, or why no handler could be run for it; null when it succeeded.
     """
 
     id: str
@@ -67,9 +67,13 @@ class LineEncoder:
         self._encode = msgspec.json.Encoder().encode
 
     def encode(self, outcomes: Sequence[Outcome]) -> list[bytes]:
-        """Return one line for each outcome, without its newline."""
+        """Return one line for each outcome, without its newline; none for a job that goes round again unstarted."""
         wall_offset_s = time.time() - time.monotonic()
-        return [self._line(outcome, wall_offset_s) for outcome in outcomes]
+        return [
+            self._line(outcome, wall_offset_s)
+            for outcome in outcomes
+            if outcome.status is not Status.UNREADABLE or not getattr(outcome.work, "delay_ms", 0)
+        ]
 
     def _line(self, outcome: Outcome, wall_offset_s: float) -> bytes:
         work = outcome.work
@@ -81,7 +85,7 @@ class LineEncoder:
             "attempt": getattr(work, "attempt", 1),
             "started_at_ms": round((outcome.started_at_s + wall_offset_s) * 1000) if outcome.started_at_s else None,
             "run_ms": round(outcome.run_s * 1000, 3),
-            "error": None if outcome.failure is None else str(outcome.failure),
+            "error": getattr(work, "error", None) if outcome.failure is None else str(outcome.failure),
         }
         try:
             if not self._with_values:

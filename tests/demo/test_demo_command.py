@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from embedded_scene import kill_server
 from headrace.engine.embedded.record import ServerRecord, read_record
 from leftovers import SHORT
 
@@ -33,6 +34,7 @@ class Scene:
             "XDG_RUNTIME_DIR": str(short),
             "HEADRACE_PROCESS_SLOTS": "2",
         }
+        self.processes: list[subprocess.Popen[str]] = []
         self.sources.mkdir()
         for number in range(FILES):
             (self.sources / f"{number:03}.py").write_text("import os\n" if number else "broken (\n")
@@ -46,18 +48,30 @@ class Scene:
 
     def start(self, *args: str, **options: object) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "headrace", "demo", *args]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command, env=self.environ, cwd=self.state.parent, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, start_new_session=True, **options,
         )  # fmt: skip
+        self.processes.append(process)
+        return process
 
     def run(self, *args: str) -> tuple[int, str, str]:
         process = self.start(*args)
-        try:
-            stdout, stderr = process.communicate(timeout=DEADLINE_S)
-        finally:
-            process.kill()
+        stdout, stderr = process.communicate(timeout=DEADLINE_S)
         return process.returncode, stdout, stderr
+
+    def close(self) -> None:
+        """End what a test that failed left running, the server with it, and close the pipes."""
+        record = read_record(self.demo / "server") if (self.demo / "server").is_dir() else None
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            for pipe in (process.stdout, process.stderr):
+                assert pipe is not None
+                pipe.close()
+            process.wait()
+        if record is not None:
+            kill_server(record)
 
     def start_and_wait_for_outcomes(self) -> "tuple[subprocess.Popen[str], ServerRecord]":
         process = self.start("--path", str(self.sources), "--json")
@@ -77,7 +91,11 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     """A stage in a folder whose name is short enough for a socket."""
     with tempfile.TemporaryDirectory(prefix=SHORT, dir="/tmp") as short:
         os.chmod(short, 0o700)
-        yield Scene(tmp_path, Path(short))
+        scene = Scene(tmp_path, Path(short))
+        try:
+            yield scene
+        finally:
+            scene.close()
 
 
 def is_running(pid: int) -> bool:

@@ -37,12 +37,21 @@ def start(folder: Path, name: str, *args: str) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
+def end(process: "subprocess.Popen[str]") -> None:
+    """Leave neither the process nor its pipes, however the test went."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
+
+
 def output_of(folder: Path, name: str, *args: str) -> list[str]:
     process = start(folder, name, *args)
     try:
         stdout, stderr = process.communicate(timeout=DEADLINE_S)
     finally:
-        process.kill()
+        end(process)
     assert 0 == process.returncode, stderr
     return stdout.splitlines()
 

@@ -17,6 +17,8 @@ from servers import Server, start_valkey
 PROGRAM = Path(__file__).with_name("deploys.py")
 #: Generous: a stop takes some 50 ms here.
 EXIT_S = 15.0
+#: What the test that runs has started.
+started: list[subprocess.Popen[str]] = []
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +26,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose acknowledged writes are on disk."""
     with start_valkey(tmp_path_factory.mktemp("deploys"), "--appendonly", "yes") as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_is_left() -> Iterator[None]:
+    """End what a test that failed left running."""
+    yield
+    while started:
+        worker = started.pop()
+        worker.kill()
+        worker.communicate()
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -35,7 +47,9 @@ def loop(request: pytest.FixtureRequest) -> str:
 def start(server: Server, journal: Path, loop: str, *more: str) -> subprocess.Popen[str]:
     """Start a worker and return it once it has done something."""
     command = [sys.executable, str(PROGRAM), server.url, str(journal), loop, *more]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    started.append(worker)
+    return worker
 
 
 def lines(journal: Path) -> Counter[str]:

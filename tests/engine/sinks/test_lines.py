@@ -51,6 +51,14 @@ def test_work_without_job_queue_and_attempt_gets_their_defaults() -> None:
     assert ("", "f", "", 1) == (read["id"], read["name"], read["queue"], read["attempt"])
 
 
+def test_a_job_that_no_handler_can_be_run_for_has_a_line_with_the_reason_once_it_ends() -> None:
+    """What is wrong with an unreadable job is its line's error; while it goes round again there is no line."""
+    lost = SimpleNamespace(label="lost", error="no handler is called 'lost'", delay_ms=0)
+    assert "no handler is called 'lost'" == line(Outcome(lost, Status.UNREADABLE))["error"]
+    waits = SimpleNamespace(label="lost", error="no handler is called 'lost'", delay_ms=1000)
+    assert [] == LineEncoder(with_values=False).encode([Outcome(waits, Status.UNREADABLE)])
+
+
 class Odd:
     """A value whose repr raises."""
 
