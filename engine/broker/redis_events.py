@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from headrace.jobs.errors import BrokerUnavailable
 
 from ..redisio.address import Address
@@ -36,7 +38,8 @@ class RedisEvents:
         self._wires = wires
         self._address = address
         self._keys = keys
-        self._reader = Wire(address, "events", blocks=True)
+        # It starts no server again: it reads on for a while after its last waiter left. Whoever waits looks, and does.
+        self._reader = Wire(msgspec.structs.replace(address, revive=None), "events", blocks=True)
         self._waiting = False
         self._woken = False
         self.closed = False

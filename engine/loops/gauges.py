@@ -1,4 +1,4 @@
-"""Reads the gauges off a dispatcher: bounds, fillings, slots, sinks.
+"""Reads the gauges off a dispatcher: bounds, fillings, slots, sinks; and what a worker publishes of a handler.
 
 One look at what the pools and sinks say of themselves; it keeps no state and never waits.
 """
@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from headrace.jobs.handler import HandlerPlan
+
+from ..observe.fleet import HandlerCard
 from ..observe.process import ProcessWatch
 from ..observe.report import Gauges, RunnerGauge, WorkerReport, report
 from ..observe.statistics import Backpressure, ProcessFigures, SinkFigures
@@ -58,6 +61,12 @@ def dispatcher_report(
         process=watch.figures(now_s) if watch is not None else ProcessFigures(),
     )
     return report(dispatcher.recorder, now_s, gauges)
+
+
+def card_of(plan: HandlerPlan) -> HandlerCard:
+    """Return what the fleet record says of a handler."""
+    schema = msgspec.Raw(msgspec.msgpack.encode(plan.arguments.schema()))
+    return HandlerCard(plan.options.queue, plan.runner, plan.options.aliases, schema)
 
 
 def _figures(sink: Sink) -> SinkFigures:

@@ -34,7 +34,7 @@ from ..broker.control import OpenBroker
 from ..broker.courier import Courier
 from ..broker.port import Broker, Lease, Registration
 from ..broker.views import QueueView
-from ..observe.fleet import FleetRecord, HandlerCard
+from ..observe.fleet import FleetRecord
 from ..observe.process import ProcessWatch
 from ..observe.report import WorkerReport
 from ..observe.seldom import Seldom
@@ -45,7 +45,7 @@ from .assignment import Assignment, BoundHandler, Middleware, Terms
 from .dispatcher import Dispatcher
 from .fetcher import Fetcher
 from .gatherer import Gathering, GatheringDispatcher, jobs_of
-from .gauges import dispatcher_report
+from .gauges import card_of, dispatcher_report
 from .heartbeat import Heartbeat
 from .joblog import JobLog
 from .progress import ProgressBoard
@@ -142,7 +142,7 @@ class Worker:
         if plan.on:
             self._sink.on_told = self._telling.settled
         self._watch = ProcessWatch(time.monotonic())
-        self._cards = {handler.name: _card(handler) for handler in plan.registry}
+        self._cards = {handler.name: card_of(handler) for handler in plan.registry}
         self._suspects = Suspects(bound.max_deliveries for bound in self._handlers.values())
         self._job_log = JobLog()
         self._stopping = False
@@ -397,8 +397,3 @@ def _nothing(batch: Sequence[Outcome]) -> None:
 
 def _post(portal: Portal, call: Callable[[], None]) -> None:
     portal.post(call)
-
-
-def _card(plan: HandlerPlan) -> HandlerCard:
-    schema = msgspec.Raw(msgspec.msgpack.encode(plan.arguments.schema()))
-    return HandlerCard(plan.options.queue, plan.runner, plan.options.aliases, schema)

@@ -31,8 +31,8 @@ IN_HAND = SLOTS + 256
 IN_HAND_AWAY = SLOTS + limits.SETTLE_BACKLOG_MAX_COUNT
 
 
-#: A worker's connections: reading, settling, renewing, and two for all else.
-CONNECTIONS_MAX = 5
+#: A worker's connections: reading, settling, renewing, listening, and four for all else.
+CONNECTIONS_MAX = 8
 
 
 class Fleet:
