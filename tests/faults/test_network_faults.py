@@ -10,7 +10,7 @@ import anyio
 import pytest
 import redis
 from checker import leftovers
-from fleet import LONG
+from fleet import LONG, SOON_S
 from proxy import Proxy
 
 from headrace import BrokerUnavailable, Context, Engine, JobHandle
@@ -125,7 +125,7 @@ async def test_jobs_whose_delivery_is_lost_are_found_again(proxy: Proxy, server:
             with anyio.fail_after(WAIT_S):
                 while not stage.starts[number]:
                     await anyio.sleep(0.005)
-            assert stage.started_at_s[number] - sent_s < LEASE_S / 3 + 1.0
+            assert stage.started_at_s[number] - sent_s < LEASE_S / 3 + SOON_S
     assert proxy.lost_count
     assert ({1}, {1}) == (set(stage.starts.values()), stage.deliveries)
 

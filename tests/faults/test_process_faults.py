@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fleet import LONG, LOOPS, Fleet
+from fleet import LONG, LOOPS, SOON_S, Fleet
 from journal import Line, until
 
 from servers import Server
@@ -23,7 +23,7 @@ def is_busy(fleet: Fleet, pid: int) -> bool:
 
 
 def late(fleet: Fleet, killed: list[tuple[int, float]]) -> list[str]:
-    """Return the orphans that were started again later than a lease, a sweep and a second after the last death."""
+    """Return the orphans that were started again later than a lease, a sweep and SOON_S after the last death."""
     starts: dict[str, list[Line]] = {}
     for line in fleet.journal.lines("start"):
         starts.setdefault(line.subject, []).append(line)
@@ -36,7 +36,7 @@ def late(fleet: Fleet, killed: list[tuple[int, float]]) -> list[str]:
                 continue
             # Whoever took it over may have been killed in turn.
             last_s = max(at_s for _, at_s in killed if at_s < after[0])
-            if after[0] > last_s + fleet.lease_s + SWEEP_S + 1.0:
+            if after[0] > last_s + fleet.lease_s + SWEEP_S + SOON_S:
                 found.append(f"{job}: {after[0] - last_s:.2f} s")
     return found
 
