@@ -122,6 +122,8 @@ class Fleet:
     def leave(self, *crew: subprocess.Popen[bytes]) -> None:
         """See that the server holds nothing that it should not, with these workers and after they have ended."""
         with redis.Redis(unix_socket_path=self.server.unix_socket) as client:
+            # A worker that has not registered yet has not asked for its signals either, and would end by them.
+            until(lambda: all(_is_registered(client, worker) for worker in crew), "each worker to register")
             until(lambda: not leftovers(client, workers=len(crew)), f"{leftovers(client, workers=len(crew))} to go")
             assert connections(client) <= CONNECTIONS_MAX * len(crew)
             self.stop(*crew)
@@ -169,3 +171,9 @@ class Fleet:
         process = subprocess.Popen(command, stderr=self._log)
         self.processes.append(process)
         return process
+
+
+def _is_registered(client: redis.Redis, worker: subprocess.Popen[bytes]) -> bool:
+    """Return whether this very process is registered, and not one that was killed before it."""
+    members = client.zrange("headrace:{default}:workers", 0, -1)
+    return any(f"-{worker.pid}-" in member.decode() for member in members)  # type: ignore[union-attr]
