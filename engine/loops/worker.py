@@ -10,6 +10,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -48,7 +49,7 @@ from .heartbeat import Heartbeat
 from .stop import Stop
 from .suspects import Suspects
 from .telling import Telling
-from .upkeep import AWAY_PAUSE_S, move, reap, report
+from .upkeep import AWAY_PAUSE_S, REPORT_TTL_S, move, reap, report
 
 log = logger("headrace.worker")
 seldom = Seldom(log)
@@ -188,6 +189,7 @@ class Worker:
                 self._plan.settings.lease_s,
                 lambda: self._suspects.caution,
             )
+            await self._introduce()
             log.info("working", worker=self.id, queues=list(queues), handlers=sorted(self._cards))
             task_status.started()
             await stop.wait_quiet()
@@ -223,6 +225,11 @@ class Worker:
             added = view.submitted - seen.get(view.name, view.submitted)
             self.dispatcher.recorder.record_queue_submitted(now_s, view.name, max(0, added))
         self.queue_views = views
+
+    async def _introduce(self) -> None:
+        """Publish the first report, so that whoever sees this worker working also finds its handlers."""
+        with suppress(BrokerUnavailable):  # then the reporter does it, as soon as the server is back
+            await self._upkeep.call(self._views.fleet_put, self.id, self._report_bytes(), REPORT_TTL_S)
 
     async def _leave(self) -> None:
         try:
