@@ -6,6 +6,7 @@ this worker says of itself. Each asks, pauses, and asks again; each survives a s
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import anyio
@@ -80,6 +81,12 @@ async def reap(
         pause_s = 0.01 if found else min(REAP_EVERY_S, lease_s / 3) * random.uniform(0.7, 1.0)
         with anyio.move_on_after(pause_s):
             await places.wait()
+
+
+async def introduce(views: BrokerViews, courier: Courier, worker: str, first: bytes) -> None:
+    """Publish a worker's first report, so that whoever sees it working also finds its handlers."""
+    with suppress(BrokerUnavailable):  # then `report` does it, as soon as the server is back
+        await courier.call(views.fleet_put, worker, first, REPORT_TTL_S)
 
 
 async def report(

@@ -53,7 +53,7 @@ from .steering import Steering
 from .stop import Stop
 from .suspects import Suspects
 from .telling import OnEvent, Telling
-from .upkeep import AWAY_PAUSE_S, move, reap, report
+from .upkeep import AWAY_PAUSE_S, introduce, move, reap, report
 
 log = logger("headrace.worker")
 seldom = Seldom(log)
@@ -221,6 +221,7 @@ class Worker:
                 self._plan.settings.lease_s,
                 lambda: self._suspects.caution,
             )
+            await introduce(self._views, self._upkeep, self.id, self._report_bytes())
             log.info("working", worker=self.id, queues=list(queues), handlers=sorted(self._cards))
             task_status.started()
             await stop.wait_quiet()
