@@ -1,10 +1,11 @@
 """The heartbeat: keeps a worker's registration, from a thread that a blocked event loop cannot delay.
 
 It promises to renew at a third of the lease, jittered, until stopped, and at once when told that there is a doubt; to
-say when the registration was lost; and to go on whatever renewing raises. It has a connection of its own and shares no
-state with the loop but two callables.
+say when the registration was lost; to go on whatever renewing raises; and to look in between whether the loop still
+turns. It has a connection of its own and shares no state with the loop but three callables.
 """
 
+import math
 import random
 import threading
 import time
@@ -14,6 +15,7 @@ from headrace.config.logs import logger
 from headrace.jobs.errors import BrokerUnavailable
 
 from ..observe.seldom import Seldom
+from .stall import Stall
 
 log = logger("headrace.heartbeat")
 seldom = Seldom(log)
@@ -29,15 +31,18 @@ class Heartbeat:
         renew: Renews; returns False when the registration was revoked.
         lease_s: Seconds for which it stands without renewal.
         on_lost: Called from the heartbeat's thread when it was revoked.
+        stall: Watches the loop, and ends the process and so this thread when it stands still for too long.
     """
 
-    def __init__(self, renew: Callable[[], bool], lease_s: float, on_lost: Callable[[], None]) -> None:
+    def __init__(self, renew: Callable[[], bool], lease_s: float, on_lost: Callable[[], None], stall: Stall) -> None:
         self._renew = renew
+        self._stall = stall
         self._lease_s = lease_s
         self._on_lost = on_lost
         self._wake = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="headrace-heartbeat", daemon=True)
+        self._look_at_s = 0.0
         self.renewed_at_s = time.monotonic()
 
     def start(self) -> None:
@@ -49,18 +54,30 @@ class Heartbeat:
         self._stopped = True
         self._wake.set()
 
+    def look_no_more(self) -> None:
+        """Renew on, but leave the loop alone: it counts its turns no more."""
+        self._look_at_s = math.inf
+
     def hurry(self) -> None:
         """Renew at once: the server refused something as no longer ours. For any thread."""
         self._wake.set()
 
     def _run(self) -> None:
-        pause_s = self._lease_s / 3
+        due_s = time.monotonic() + self._lease_s / 3 * random.uniform(0.8, 1.0)
         while True:
-            self._wake.wait(pause_s * random.uniform(0.8, 1.0))
+            hurried = self._wake.wait(max(0.0, min(self._stall.look_every_s, due_s - time.monotonic())))
             self._wake.clear()
             if self._stopped:
                 return
-            pause_s = self._beat()
+            if hurried or time.monotonic() >= due_s:
+                due_s = time.monotonic() + self._beat() * random.uniform(0.8, 1.0)
+            self._look()
+
+    def _look(self) -> None:
+        """Look whether the loop turns, as often as the stall wants."""
+        if time.monotonic() >= self._look_at_s:
+            self._look_at_s = time.monotonic() + self._stall.look_every_s
+            self._stall.look()
 
     def _beat(self) -> float:
         """Renew once; return how long to wait before the next time."""

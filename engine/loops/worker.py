@@ -49,6 +49,7 @@ from .gauges import card_of, dispatcher_report
 from .heartbeat import Heartbeat
 from .joblog import JobLog
 from .progress import ProgressBoard
+from .stall import Stall
 from .steering import Steering
 from .stop import Stop
 from .suspects import Suspects
@@ -159,29 +160,40 @@ class Worker:
         await self._upkeep.call(self._broker.register, registration)
         portal = Portal.open()
         self._broker.listen(partial(_post, portal, self._fetcher.on_jobs))
-        heartbeat = Heartbeat(self._broker.renew, settings.lease_s, partial(_post, portal, self._note_lost))
+        stall = Stall(settings.stall_limit_s)
+        heartbeat = Heartbeat(self._broker.renew, settings.lease_s, partial(_post, portal, self._note_lost), stall)
         self._sink.on_refused = heartbeat.hurry
         try:
-            async with self.dispatcher, plain_group() as group:
+            async with plain_group() as pulse:
+                pulse.start_soon(stall.turn)
                 heartbeat.start()
-                group.start_soon(self._progress.run, self._views)
-                await self._steering.begin()
-                group.start_soon(self._steering.run)
-                group.start_soon(self._watch.lag.run)
-                queues = tuple(self._plan.queues)
-                courier = Courier(self._broker.waits)
-                group.start_soon(report, self._views, courier, self.id, self._report_bytes, queues, self._look)
-                group.start_soon(self._telling.run)
-                await self._telling.announce("worker.started", self.id, queues)
-                with self._watch.pauses:
-                    await self._work(stop, registration, task_status)
-                await self._telling.announce("worker.stopped", self.id, queues)
-                await self._telling.finish()
-                group.cancel_scope.cancel()
+                try:
+                    await self._run(stop, registration, task_status)
+                finally:
+                    heartbeat.look_no_more()
+                    stall.rest()
         finally:
             heartbeat.stop()
             with anyio.move_on_after(LAST_SETTLE_S, shield=True):
                 await self._leave()
+
+    async def _run(self, stop: Stop, registration: Registration, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Work with all loops around, and tell of it."""
+        async with self.dispatcher, plain_group() as group:
+            group.start_soon(self._progress.run, self._views)
+            await self._steering.begin()
+            group.start_soon(self._steering.run)
+            group.start_soon(self._watch.lag.run)
+            queues = tuple(self._plan.queues)
+            courier = Courier(self._broker.waits)
+            group.start_soon(report, self._views, courier, self.id, self._report_bytes, queues, self._look)
+            group.start_soon(self._telling.run)
+            await self._telling.announce("worker.started", self.id, queues)
+            with self._watch.pauses:
+                await self._work(stop, registration, task_status)
+            await self._telling.announce("worker.stopped", self.id, queues)
+            await self._telling.finish()
+            group.cancel_scope.cancel()
 
     async def queues_are_empty(self) -> bool:
         """Return whether nothing is queued or running in its queues; delayed jobs and paused queues do not count."""
