@@ -12,11 +12,12 @@ import msgspec
 from headrace.jobs.disposition import DeadLetter
 from headrace.jobs.editing import edited
 from headrace.jobs.errors import JobNotFound
+from headrace.jobs.events import pack_notice
 from headrace.jobs.ids import check_queue
 from headrace.jobs.states import State
 from headrace.jobs.submission import check_size
 
-from .broker.control import BrokerControl
+from .broker.control import BrokerControl, OpenBroker
 from .broker.views import BrokerViews, QueueView
 
 #: Dead letters in one page, and in one call of a verb.
@@ -88,7 +89,7 @@ def resume(control: BrokerControl, queue: str) -> QueueView:
     return control.queues([queue])[0]
 
 
-def purge(control: BrokerControl, queue: str) -> Purged:
+def purge(control: OpenBroker, queue: str) -> Purged:
     """End the jobs of a queue that wait now, for a worker or for their time, as cancelled; what runs goes on.
 
     Goes in batches of PAGE_COUNT, so that the server is never held up for long, and through as many jobs as there are
@@ -107,6 +108,7 @@ def purge(control: BrokerControl, queue: str) -> Purged:
             count += sum(control.cancel(jobs, only_waiting=True, why="purged by an operator")) if jobs else 0
             if not cursor:
                 break
+    control.events.announce((queue,), pack_notice("queue.purged"))
     return Purged(queue, count)
 
 

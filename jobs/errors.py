@@ -6,6 +6,7 @@ handle it.
 """
 
 from datetime import timedelta
+from enum import Enum
 
 from headrace.config import limits, units
 from headrace.config.errors import ConfigError, HeadraceError
@@ -23,6 +24,7 @@ __all__ = [
     "JobFailed",
     "JobNotFound",
     "JobTimedOut",
+    "Outlook",
     "PayloadTooLarge",
     "QueueFull",
     "ResultUnavailable",
@@ -32,10 +34,29 @@ __all__ = [
 ]
 
 
+class Outlook(Enum):
+    """What is to be expected of a server that cannot be used now."""
+
+    #: It says itself that it will be ready: it loads its data, runs a script, waits for its primary or its cluster.
+    PASSES = "passes"
+    #: It is away, or cannot write just now: it may be back at any moment, or the address is wrong.
+    OPEN = "open"
+    #: Only a change of its settings or of ours helps: password, rights, type of a key, a command that it lacks.
+    LASTS = "lasts"
+
+
 class BrokerUnavailable(HeadraceError, ConnectionError):
-    """The server does not answer or refuses us: the outside's fault; start it, or mend its address."""
+    """The server does not answer or refuses us: the outside's fault; start it, or mend its address.
+
+    Attributes:
+        outlook: Whether it is worth trying again without a change of anything.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, *, outlook: Outlook = Outlook.OPEN) -> None:
+        super().__init__(message)
+        self.outlook = outlook
 
 
 class QueueFull(HeadraceError):

@@ -23,7 +23,7 @@ from .memory_control import MemoryControl
 from .memory_events import MemoryEvents
 from .memory_publishing import add_all
 from .memory_state import Job, Member, MemoryQueue, MemoryState, state_of
-from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submission
+from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submission, tell_nobody
 
 __all__ = ["Fault", "MemoryBroker"]
 
@@ -58,6 +58,7 @@ class MemoryBroker(MemoryControl):
         self._member = ""
         self._lost: list[Lease] = []
         self._listeners: list[Callable[[], None]] = []
+        self.on_queues_lost: Callable[[Sequence[str]], None] = tell_nobody  # never called: nobody empties it
 
     def publish(self, queue: str, jobs: Sequence[Submission], token: str, bound: Bound) -> list[str]:
         """Add a batch, all or none, and return the ids in order; see Broker."""

@@ -122,16 +122,23 @@ class Caution(msgspec.Struct, frozen=True):
 NO_CAUTION: Final = Caution()
 
 
+def tell_nobody(queues: Sequence[str]) -> None:
+    """Do nothing; what `on_queues_lost` is until somebody wants to know."""
+
+
 class Broker(Protocol):
     """Where jobs wait. Every verb raises BrokerUnavailable when the server is away, and may then be sent again.
 
     Attributes:
         waits: Whether verbs wait for a server, so that an event loop calls them from a thread.
         url: Where it is, without password.
+        on_queues_lost: Called, from any thread, with queues that a registered worker found gone and made anew, as when
+            the server was emptied; whoever is told must be short and must not raise.
     """
 
     waits: bool
     url: str
+    on_queues_lost: Callable[[Sequence[str]], None]
 
     def publish(self, queue: str, jobs: Sequence[Submission], token: str, bound: Bound) -> list[str]:
         """Add a batch, all or none, and return the ids in order; a FirstId for each whose key another job has.

@@ -19,6 +19,7 @@ from headrace.config import limits
 from headrace.config.logs import logger
 from headrace.jobs.disposition import Disposition, Kind
 from headrace.jobs.errors import BrokerUnavailable
+from headrace.jobs.events import pack_notice
 
 from ..observe.seldom import Seldom
 from ..redisio.address import parse_address
@@ -26,7 +27,7 @@ from ..redisio.connections import BLOCK_MAX_S, Command, Wire, Wires, raise_first
 from ..redisio.faults import unavailable
 from ..redisio.keys import GROUP, RETURNED, TOKEN_TTL_S, Keys
 from ..redisio.scripts import run, script
-from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submission
+from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submission, tell_nobody
 from .redis_control import RedisControl
 from .redis_entries import lease_of, leases_of
 from .redis_events import RedisEvents
@@ -72,6 +73,7 @@ class RedisBroker(RedisControl):
         self._find_lost_at_s = 0.0
         self._waiting = False
         self._interrupted = False
+        self.on_queues_lost: Callable[[Sequence[str]], None] = tell_nobody
 
     def publish(self, queue: str, jobs: Sequence[Submission], token: str, bound: Bound) -> list[str]:
         """Add a batch, all or none, and return the ids in order; see Broker."""
@@ -300,6 +302,22 @@ class RedisBroker(RedisControl):
         # workers free the memory, and a queue that has jobs is in the list.
         replies = run(wire, commands)
         raise_first(replies[1:] if replies and isinstance(replies[0], OutOfMemoryError) else replies, self._address)
+        if self._standing is not None:  # it was there when this worker first came
+            self._tell_lost([queue for queue, made in zip(standing.queues, replies[1:], strict=False) if made == 2])
+
+    def _tell_lost(self, queues: Sequence[str]) -> None:
+        """Be loud about queues whose group was gone; only the worker that made it anew comes here."""
+        if not queues:
+            return
+        seldom.error(
+            "queues lost",
+            queues=list(queues),
+            why="their groups were gone: the server was emptied, or failed over to one that lacks them",
+            then="made anew; what waited there is gone unless it is in the stream still",
+        )
+        with contextlib.suppress(BrokerUnavailable):  # whoever works here is told all the same
+            self.events.announce(queues, pack_notice("queue.lost"))
+        self.on_queues_lost(queues)
 
     def _fetch(self, standing: Standing, rooms: Mapping[str, int], wait_s: float) -> list[Lease]:
         if len(rooms) > 1 or wait_s <= 0:
@@ -339,9 +357,6 @@ class RedisBroker(RedisControl):
         """Make lost groups anew; raise any other error. The server was emptied, or failed over to an empty one."""
         if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
             raise unavailable(error, self._address) from error
-        seldom.warning(
-            "group lost", queues=list(standing.queues), why=str(error), then="made anew from the first entry"
-        )
         # Whatever was pending went with the group, so this registration can settle nothing that it should not.
         self._enter(self._reader, standing, "")
         for hold in standing.queues.values():

@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from headrace.config import limits
 from headrace.config.logs import logger
-from headrace.jobs.errors import BrokerUnavailable
+from headrace.jobs.errors import BrokerUnavailable, Outlook
 from headrace.workers.pool import Pool
 from headrace.workers.prefetch import Prefetch
 
@@ -126,7 +126,10 @@ class Fetcher:
             try:
                 leases = await self._call(rooms, wait_s)
             except BrokerUnavailable as error:
-                seldom.warning("server away", retry_in_s=round(pause_s, 2), error=str(error))
+                if error.outlook is Outlook.LASTS:
+                    seldom.error("server refuses", retry_in_s=round(pause_s, 2), error=str(error))
+                else:
+                    seldom.warning("server away", retry_in_s=round(pause_s, 2), error=str(error))
                 await anyio.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(AWAY_LONGEST_S, pause_s * 2)
         self.last_fetch_s = time.monotonic()

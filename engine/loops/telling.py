@@ -95,6 +95,11 @@ class Telling:
         for queue in queues:
             self.offer(Event(kind=kind, queue=queue, at_ms=time.time_ns() // 1_000_000, worker=worker))
 
+    def lost(self, queues: Sequence[str]) -> None:
+        """Tell here of queues that were found gone; the broker has told their streams."""
+        for queue in queues:
+            self.offer(Event(kind="queue.lost", queue=queue, at_ms=time.time_ns() // 1_000_000))
+
     async def finish(self) -> None:
         """Wait until all is told, for LAST_S at most."""
         with anyio.move_on_after(LAST_S):

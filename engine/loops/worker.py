@@ -22,7 +22,6 @@ from headrace.config.logs import logger
 from headrace.config.settings import Settings
 from headrace.jobs.disposition import Disposition, Kind, Rules
 from headrace.jobs.errors import BrokerUnavailable
-from headrace.jobs.handler import HandlerPlan
 from headrace.jobs.outcome import Outcome, Status
 from headrace.jobs.registry import Registry
 from headrace.workers.groups import plain_group
@@ -41,7 +40,8 @@ from ..observe.seldom import Seldom
 from ..sinks.broker import BrokerSink
 from ..sinks.port import Sink
 from .assigner import Assigner
-from .assignment import Assignment, BoundHandler, Middleware, Terms
+from .assignment import Assignment, Middleware
+from .binding import bound_handlers
 from .dispatcher import Dispatcher
 from .fetcher import Fetcher
 from .gatherer import Gathering, GatheringDispatcher, jobs_of
@@ -49,12 +49,13 @@ from .gauges import card_of, dispatcher_report
 from .heartbeat import Heartbeat
 from .joblog import JobLog
 from .progress import ProgressBoard
+from .registering import enter, enter_anew
 from .stall import Stall
 from .steering import Steering
 from .stop import Stop
 from .suspects import Suspects
 from .telling import OnEvent, Telling
-from .upkeep import AWAY_PAUSE_S, introduce, move, reap, report
+from .upkeep import introduce, move, reap, report
 
 log = logger("headrace.worker")
 seldom = Seldom(log)
@@ -123,7 +124,16 @@ class Worker:
             self.dispatcher.add_runner(ProcessRunner(slots), slots)
         self.dispatcher.on_batch = _nothing
         self._progress = ProgressBoard()
-        self._handlers = {name: bound for handler in plan.registry for name, bound in self._bind(handler)}
+        self._handlers = dict(
+            bound_handlers(
+                plan.registry,
+                settings,
+                self.dispatcher.bind,
+                middleware=plan.middleware,
+                get_state=lambda: self.state,
+                note_progress=self._progress.note,
+            )
+        )
         self._assigner = Assigner(self._handlers, settings.unknown_handler_grace_s, self.dispatcher.outbox.put)
         self._fetcher = Fetcher(broker, self._feeds(), plan.queues, self._take)
         self._gathering = Gathering(self._handlers.values(), self.dispatcher.pools) if gathers else None
@@ -153,13 +163,16 @@ class Worker:
         """Work until told to stop, then end in order.
 
         Raises:
-            BrokerUnavailable: the server could not be reached at the start.
+            BrokerUnavailable: the server could not be reached at the start; one that says that it will be ready soon
+                is waited for.
         """
         settings = self._plan.settings
         registration = Registration(self.id, tuple(self._plan.queues), settings.lease_s)
-        await self._upkeep.call(self._broker.register, registration)
+        if not await enter(self._broker, self._upkeep, registration, stop):
+            return
         portal = Portal.open()
         self._broker.listen(partial(_post, portal, self._fetcher.on_jobs))
+        self._broker.on_queues_lost = lambda queues: _post(portal, partial(self._telling.lost, queues))
         stall = Stall(settings.stall_limit_s)
         heartbeat = Heartbeat(self._broker.renew, settings.lease_s, partial(_post, portal, self._note_lost), stall)
         self._sink.on_refused = heartbeat.hurry
@@ -281,25 +294,6 @@ class Worker:
             log.warning("not unregistered", then="the registration ends with its lease", error=str(error))
         log.info("stopped", worker=self.id)
 
-    def _bind(self, plan: HandlerPlan) -> list[tuple[str, BoundHandler]]:
-        plan.arguments.compile()
-        settings, options = self._plan.settings, plan.options
-        timeout_s = options.timeout_s if options.timeout_s is not None else settings.timeout_for(plan.runner)
-        ttl_s = options.result_ttl_s if options.result_ttl_s is not None else settings.result_ttl_s
-        bound = BoundHandler(
-            plan,
-            self.dispatcher.bind(plan),
-            terms=Terms(
-                timeout_s=timeout_s,
-                ttl_ms=round(ttl_s * 1000),
-                max_deliveries=options.max_deliveries or settings.max_deliveries,
-            ),
-            middleware=self._plan.middleware,
-            get_state=lambda: self.state,
-            note_progress=self._progress.note,
-        )
-        return [(name, bound) for name in (plan.name, *options.aliases)]
-
     def _feeds(self) -> dict[str, set[Any]]:
         pools = self.dispatcher.pools
         feeds: dict[str, set[Any]] = {queue: set() for queue in self._plan.queues}
@@ -344,13 +338,7 @@ class Worker:
             for pool in pools:
                 pool.take_back()
                 pool.cancel_all("lost_lease")
-            while True:
-                try:
-                    await self._upkeep.call(self._broker.register, registration)
-                    break
-                except BrokerUnavailable as error:
-                    seldom.warning("not registered anew", retry_in_s=AWAY_PAUSE_S, error=str(error))
-                    await anyio.sleep(AWAY_PAUSE_S)
+            await enter_anew(self._broker, self._upkeep, registration)
             self._lost = anyio.Event()  # only now: what was said in between was about the one before
 
     def _on_settled(self, outcomes: Sequence[Outcome], dispositions: Sequence[Disposition]) -> None:

@@ -20,7 +20,7 @@ from redis.retry import Retry
 from headrace.jobs.errors import BrokerUnavailable
 
 from .address import Address
-from .faults import unavailable
+from .faults import ends_connection, unavailable
 
 #: One command: its name and its arguments. Text is sent as UTF-8.
 Command = tuple[bytes | str | int, ...]
@@ -118,6 +118,7 @@ class Wire:
         connection = self._ready()
         read = connection.read_response
         replies: list[Any] = []
+        is_useless = False
         try:
             connection.send_packed_command([_pack(commands)])
             if self._blocks:
@@ -129,10 +130,14 @@ class Wire:
                     replies.append(read())
                 except ResponseError as error:
                     replies.append(error)
+                    is_useless = is_useless or ends_connection(error)
         except BaseException:  # replies may still be on their way, and nobody must take them for theirs
             self._open = False
             connection.disconnect()
             raise
+        if is_useless:
+            self._open = False
+            connection.disconnect()
         return replies
 
     def _ready(self) -> Any:

@@ -15,12 +15,16 @@ class Refusing:
 
     Args:
         reply: The error, such as "LOADING Redis is loading".
+
+    Attributes:
+        answered_count: How often it refused.
     """
 
     def __init__(self, reply: str) -> None:
         self._reply = f"-{reply}\r\n".encode()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._clients: list[socket.socket] = []
+        self.answered_count = 0
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -46,4 +50,6 @@ class Refusing:
             while piece := client.recv(1 << 20):
                 reader.feed(piece)
                 while command := reader.gets():
-                    client.sendall(b"+OK\r\n" if command[0] in {b"CLIENT", b"SELECT"} else self._reply)
+                    introduces = command[0] in {b"CLIENT", b"SELECT"}
+                    self.answered_count += not introduces
+                    client.sendall(b"+OK\r\n" if introduces else self._reply)

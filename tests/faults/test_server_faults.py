@@ -9,9 +9,8 @@ import anyio
 import anyio.to_thread
 import pytest
 import redis
-from fleet import IN_HAND_AWAY, LONG, Fleet
+from fleet import IN_HAND_AWAY, LONG, SOON_S, Fleet
 from journal import until
-from refusing import Refusing
 
 from headrace import BrokerUnavailable, Engine, QueueFull
 from servers import Server
@@ -76,6 +75,53 @@ def test_a_server_that_forgets_is_used_again(server: Server, tmp_path: Path) -> 
         shares = [float(line.words[0]) / float(line.words[1]) for line in fleet.journal.lines("used")]
         assert 2 == len(shares)
         assert max(shares) < 0.5, f"{shares} of a core"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("blow", ["flushall", "jobs deleted"])
+async def test_a_lost_queue_is_told_once_and_used_again(server: Server, blow: str) -> None:
+    """Of two workers on an emptied server one makes the queue anew and tells of it, and both go on within 2 s."""
+    told: list[str] = []
+    engines = []
+    for _ in range(2):
+        engine = Engine(server.url, lease="2s", drain_timeout=5)
+        engine.on("queue.lost")(lambda event: told.append(event.queue))
+        engine.job(name="answer")(_answer)
+        engines.append(engine)
+    with client_of(server) as client:
+        client.flushall()
+        async with engines[0].running(), engines[1].running():
+            await anyio.sleep(0.2)
+            for turn in range(1, 4):
+                client.flushall() if blow == "flushall" else client.delete(JOBS)
+                began_s = time.monotonic()
+                with anyio.fail_after(WAIT_S):
+                    while len(told) < turn:
+                        await anyio.sleep(0.01)
+                assert time.monotonic() - began_s < 2.0 + SOON_S
+                handles = [await engines[0].submit("answer", (n,)) for n in range(20)]
+                assert list(range(20)) == [await handle.result(timeout=WAIT_S) for handle in handles]
+                kept = 1 if blow == "flushall" else turn
+                assert kept == await lost_count(engines[1], kept * 20)
+                with anyio.fail_after(WAIT_S):
+                    while 2 != client.zcard(WORKERS):
+                        await anyio.sleep(0.01)
+        assert ["default"] * 3 == told
+
+
+async def _answer(number: int) -> int:
+    return number
+
+
+async def lost_count(engine: Engine, jobs: int) -> int:
+    """Return how many events of lost queues the streams keep up to the end of so many jobs."""
+    done = lost = 0
+    async for event in engine.events(after="0"):
+        lost += event.kind == "queue.lost"
+        done += event.kind == "job.succeeded"
+        if done == jobs:
+            break
+    return lost
 
 
 @pytest.fixture
@@ -149,24 +195,3 @@ async def test_a_script_that_does_not_end_is_waited_for(server: Server, engine: 
             await anyio.to_thread.run_sync(thread.join)
             assert 7 == await (await engine.submit("work", (7,))).result(timeout=WAIT_S)
             assert [b"1"] == epochs(client)
-
-
-@pytest.mark.parametrize(
-    ("reply", "said"),
-    [
-        ("LOADING Redis is loading the dataset in memory", "is still loading its data"),
-        ("BUSY Redis is busy running a script. You can only call SCRIPT KILL", "is held up by a script"),
-        ("MISCONF Redis is configured to save RDB snapshots", "cannot save to its disk"),
-        ("NOAUTH Authentication required.", "wants a password"),
-        ("CLUSTERDOWN The cluster is down", "is part of a cluster that is down"),
-        ("MASTERDOWN Link with MASTER is down", "has lost its primary"),
-        ("READONLY You can't write against a read only replica.", "is a read-only replica"),
-        ("NOPERM this user has no permissions", "forbids its user a command"),
-    ],
-)
-def test_a_refusal_is_put_in_words(reply: str, said: str) -> None:
-    """What keeps a server from serving is named, and is an outage, after which the caller may try again."""
-    with Refusing(reply) as server:
-        engine = Engine(server.url)
-        with pytest.raises(BrokerUnavailable, match=said):
-            engine.sync.submit("work", (1,)).status()

@@ -7,7 +7,7 @@
 --       2 the lease in milliseconds
 --       3 the consumer group
 --       4 the older registration, "" for none
--- Returns 1.
+-- Returns 1, or 2 when the group was not there and is made now.
 redis.call('ZREM', KEYS[1], ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -19,4 +19,4 @@ if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then return made
 if tonumber(ARGV[2]) > tonumber(redis.call('HGET', KEYS[3], 'lease') or 0) then
   redis.call('HSET', KEYS[3], 'lease', ARGV[2])
 end
-return 1
+return made.err and 1 or 2

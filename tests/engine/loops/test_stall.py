@@ -67,7 +67,7 @@ async def test_turns_are_counted_while_the_end_takes_long() -> None:
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_a_deadlocked_worker_does_not_keep_its_jobs(tmp_path: Path, loop: str) -> None:
-    """A handler that blocks the loop for good ends its worker at the limit; the job is another's, and counts a start."""
+    """A handler that blocks the loop for good ends its worker at the limit; in the end the job is given up."""
     with start_valkey(tmp_path) as server:
         engine = Engine(server.url)
         stuck = engine.sync.submit("block", (3600.0,))
