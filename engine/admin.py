@@ -17,13 +17,17 @@ from headrace.jobs.ids import check_queue
 from headrace.jobs.states import State
 from headrace.jobs.submission import check_size
 
-from .broker.control import BrokerControl, OpenBroker
+from .broker.control import QUIET, BrokerControl, OpenBroker
 from .broker.views import BrokerViews, QueueView
+from .observe.fleet import FleetRecord
 
 #: Dead letters in one page, and in one call of a verb.
 PAGE_COUNT = 500
 #: How far apart the batches are that go at a rate.
 TURN_S: Final = 0.1
+#: A worker speaks of itself each second; told to stop, it may be gone before it does again.
+TOLD_WITHIN_S: Final = 10.0
+TOLD_PAUSE_S: Final = 0.25
 
 
 class Handled(msgspec.Struct, frozen=True):
@@ -110,6 +114,32 @@ def purge(control: OpenBroker, queue: str) -> Purged:
                 break
     control.events.announce((queue,), pack_notice("queue.purged"))
     return Purged(queue, count)
+
+
+def tell_worker(control: BrokerControl, record: FleetRecord, word: str, within_s: float = TOLD_WITHIN_S) -> bool:
+    """Tell one worker to be quiet or to stop, until what it says of itself shows that it obeys.
+
+    A stop is that of SIGTERM: it drains, and ends. Where a supervisor keeps it, another is started in its place.
+
+    Args:
+        control: The broker's third port.
+        record: What the worker said of itself last.
+        word: QUIET or STOP.
+        within_s: How long to go on telling; words may be lost.
+
+    Returns:
+        False when it shows no sign of having heard.
+    """
+    ends_s = time.monotonic() + within_s
+    while True:
+        control.say(record.queues[:1], f"{word} {record.worker}")
+        time.sleep(TOLD_PAUSE_S)
+        data = control.fleet().get(record.worker)
+        now = FleetRecord.from_bytes(data) if data is not None else None
+        if now is None or now.stopping or (word == QUIET and now.quiet):
+            return True
+        if time.monotonic() > ends_s:
+            return False
 
 
 def dead_retry(views: BrokerViews, job_ids: Sequence[str]) -> Handled:

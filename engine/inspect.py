@@ -8,27 +8,25 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from headrace.jobs import codec, ids, schema
 from headrace.jobs.codec import Malformed
 from headrace.jobs.disposition import DeadLetter
-from headrace.jobs.errors import JobNotFound, UnknownHandler
+from headrace.jobs.errors import InvalidArguments, JobNotFound, UnknownHandler
 from headrace.jobs.results import missing
 from headrace.jobs.states import State
 
 from .broker.views import BrokerViews, JobView, QueueView
 from .loops.worker import Worker
-from .observe.fleet import FleetRecord, HandlerCard
+from .observe.fleet import FleetRecord, HandlerCard, WorkerView, view_of
 from .observe.merging import merge
 from .observe.statistics import QueueFigures, Statistics
 from .observe.summary import summarize
 
 T = TypeVar("T")
-#: A worker that has not asked for jobs for so long, with room for them, is not consuming: it asks every few seconds.
-STALLED_S: Final = 30.0
 
 
 def own_statistics(worker: Worker) -> Statistics:
@@ -48,6 +46,31 @@ def workers(views: BrokerViews) -> list[FleetRecord]:
     return sorted((record for record in records if record is not None), key=lambda record: record.worker)
 
 
+def worker(views: BrokerViews, name: str) -> FleetRecord:
+    """Return what one worker says of itself.
+
+    Args:
+        views: The broker's second port.
+        name: Its id, or the beginning of it that no other has.
+
+    Raises:
+        InvalidArguments: there is none, or several begin so; lists them.
+    """
+    records = workers(views)
+    found = [record for record in records if record.worker == name]
+    found = found or [record for record in records if name and record.worker.startswith(name)]
+    if len(found) != 1:
+        known = ", ".join(record.worker for record in found or records) or "none"
+        what = "several workers' ids begin with" if found else "there is no worker"
+        raise InvalidArguments(f"{what} {name!r}; there are: {known}. Name one of them")
+    return found[0]
+
+
+def worker_views(views: BrokerViews) -> list[WorkerView]:
+    """Return all workers as people see them."""
+    return [view_of(record) for record in workers(views)]
+
+
 def handlers(views: BrokerViews) -> dict[str, HandlerCard]:
     """Return the handlers that workers publish, by name and alias."""
     return handlers_of(workers(views))
@@ -63,12 +86,12 @@ def handlers_of(records: Sequence[FleetRecord]) -> dict[str, HandlerCard]:
 
 
 def stalled_queues(records: Sequence[FleetRecord]) -> list[str]:
-    """Return the queues that have workers of which none asks for jobs any more; workers told to stop do not count."""
+    """Return the queues that have workers of which none asks for jobs; those told to fetch no more do not count."""
     asking: dict[str, bool] = {}
     for record in records:
-        if not record.stopping:
+        if record.state in ("working", "stalled"):
             for queue in record.queues:
-                asking[queue] = asking.get(queue, False) or record.fetch_age_s < STALLED_S
+                asking[queue] = asking.get(queue, False) or record.state == "working"
     return sorted(queue for queue, asks in asking.items() if not asks)
 
 

@@ -13,8 +13,11 @@ from .events import EventStreams
 from .port import Broker
 from .views import BrokerViews, JobView, Progress
 
-#: The words on a queue's control channel; `CANCEL` is followed by a space and the job's id.
+#: The words on a queue's control channel; `CANCEL` is followed by a space and the job's id, `QUIET` and `STOP` by a
+#: space and the id of the worker that is meant.
 CANCEL: Final = "cancel"
+QUIET: Final = "quiet"
+STOP: Final = "stop"
 PAUSE: Final = "pause"
 RESUME: Final = "resume"
 #: Jobs were given back: whoever has room may sweep at once.
@@ -66,6 +69,9 @@ class BrokerControl(BrokerViews, Protocol):
 
     def progress_put(self, values: Mapping[str, Progress]) -> None:
         """Keep how far jobs are, by id, for PROGRESS_TTL_S."""
+
+    def say(self, queues: Sequence[str], word: str) -> int:
+        """Say a word on the control channels of some queues, where it may be lost; return how many listened."""
 
     def hear(self, queues: Sequence[str], hear: Hear) -> Callable[[], None]:
         """Have `hear` called with each word for these queues, until what is returned is called.

@@ -73,6 +73,10 @@ class MemoryControl(MemoryViews):
             for job_id, progress in values.items():
                 state.progress.put(job_id, progress, now_ms + PROGRESS_TTL_S * 1000)
 
+    def say(self, queues: Sequence[str], word: str) -> int:
+        """Say a word to whoever listens."""
+        return sum(self._say(queue, word) for queue in queues)
+
     def hear(self, queues: Sequence[str], hear: Hear) -> Callable[[], None]:
         """Have `hear` called with each word for these queues until what is returned is called."""
         ear = (tuple(queues), hear)
@@ -86,10 +90,11 @@ class MemoryControl(MemoryViews):
 
         return stop
 
-    def _say(self, queue: str, word: str) -> None:
-        for queues, hear in tuple(self._access.state.ears):
-            if queue in queues:
-                hear(queue, word)
+    def _say(self, queue: str, word: str) -> int:
+        heard = [hear for queues, hear in tuple(self._access.state.ears) if queue in queues]
+        for hear in heard:
+            hear(queue, word)
+        return len(heard)
 
 
 def _first_marks(queue: MemoryQueue, now_ms: int) -> list[str]:

@@ -87,6 +87,10 @@ class RedisControl(RedisViews):
         """Keep how far jobs are."""
         self._run(list(self._progress_commands(values)))
 
+    def say(self, queues: Sequence[str], word: str) -> int:
+        """Say a word on some control channels."""
+        return sum(self._run([(b"PUBLISH", self._names.of(queue).control, word) for queue in queues]))
+
     def hear(self, queues: Sequence[str], hear: Hear) -> Callable[[], None]:
         """Listen in a thread with a connection of its own until what is returned is called."""
         channels = {self._names.of(queue).control: queue for queue in queues}

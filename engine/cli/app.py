@@ -18,8 +18,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("headrace.engine.cli.serve:command", "Serve the API, without working on jobs."),
     "submit": ("headrace.engine.cli.submit:command", "Submit a job by its handler's name, or many from a file."),
     "stats": ("headrace.engine.cli.stats:command", "Show the figures of all workers and queues."),
-    "jobs": ("headrace.engine.cli.jobs:command", "List the jobs that have not ended, show or cancel one."),
+    "jobs": ("headrace.engine.cli.jobs:command", "List the jobs that have not ended; show, cancel or retry one."),
     "queues": ("headrace.engine.cli.queues:command", "List, pause, resume or purge queues."),
+    "workers": ("headrace.engine.cli.workers:command", "List workers, or tell one to be quiet or to stop."),
     "dead": ("headrace.engine.cli.dead:command", "List, show, retry or drop the jobs that were given up on."),
     "config": ("headrace.engine.cli.config:command", "Show every setting and where it came from."),
 }

@@ -1,6 +1,6 @@
-"""`headrace jobs`: the jobs that have not ended, what is known of one, its result or error included; cancelling one.
+"""`headrace jobs`: the jobs that have not ended, what is known of one with its result or error; cancel or retry one.
 
-What is shown is made in inspect, as for the API.
+What is shown is made in inspect and what is done in admin, as for the API.
 """
 
 import sys
@@ -9,7 +9,7 @@ import click
 
 from headrace.jobs.states import ENDED, State
 
-from .. import inspect
+from .. import admin, inspect
 from ..broker.control import cancel_one
 from .opening import opened_broker
 from .options import json_option, limit_option, url_option
@@ -18,7 +18,7 @@ from .output import print_json, print_record, print_table, time_of
 
 @click.group
 def command() -> None:
-    """List the jobs that have not ended, show one, or cancel one."""
+    """List the jobs that have not ended; show, cancel or retry one."""
 
 
 @command.command("list")
@@ -81,4 +81,22 @@ def cancel_job(job_id: str, as_json: bool) -> None:
         click.echo(f"cancelled {job_id}")
     if not cancelled:
         click.echo(f"headrace: {job_id} has ended already; `headrace jobs show {job_id}` says how", err=True)
+        sys.exit(1)
+
+
+@command.command("retry")
+@click.argument("job_id", metavar="ID")
+@json_option
+@url_option
+def retry_job(job_id: str, as_json: bool) -> None:
+    """Queue a dead job again under its id, with all its attempts. Exits 1 when it is not dead."""
+    with opened_broker() as broker:
+        retried = not admin.dead_retry(broker, [job_id]).missing
+        status = "queued" if retried else inspect.job(broker, job_id)["status"]
+    if as_json:
+        print_json({"id": job_id, "retried": retried, "status": status})
+    elif retried:
+        click.echo(f"queued {job_id} again")
+    if not retried:
+        click.echo(f"headrace: {job_id} is {status}; only dead jobs can be retried: submit it anew", err=True)
         sys.exit(1)

@@ -18,7 +18,7 @@ from .gate import gated
 from .gateway import Gateway
 from .problems import problem_of_fault, problem_of_headrace, problem_of_http
 from .records import JSON
-from .routes import dead, health, jobs, queues, statistics
+from .routes import dead, health, jobs, queues, statistics, workers
 
 ROUTES: Final = (
     jobs.submit,
@@ -26,6 +26,7 @@ ROUTES: Final = (
     jobs.show,
     jobs.result,
     jobs.cancel,
+    jobs.retry,
     dead.listing,
     dead.show,
     dead.edit,
@@ -35,6 +36,7 @@ ROUTES: Final = (
     queues.pause,
     queues.resume,
     queues.purge,
+    workers.workers,
     statistics.statistics,
     health.health,
 )

@@ -25,6 +25,7 @@ from litestar.openapi.spec import (
 
 from ..admin import Purged
 from ..broker.views import QueueView
+from ..observe.fleet import WorkerView
 from ..observe.statistics import Statistics
 from ..version import VERSION
 from .gateway import Gateway
@@ -41,6 +42,7 @@ from .records import (
     JobResult,
     JobStatus,
     Problem,
+    Retried,
 )
 
 _MEANINGS: Final[Mapping[int, str]] = {
@@ -167,6 +169,8 @@ _RECORDS: Final = (
     DeadRetry,
     DeadRetried,
     Cancelled,
+    Retried,
+    WorkerView,
     QueueView,
     Purged,
     Health,

@@ -26,13 +26,13 @@ from ..broker.courier import Courier
 from ..broker.port import Submission
 from ..broker.views import JobView, QueueView
 from ..client import Client, batches
-from ..observe.fleet import FleetRecord, HandlerCard
+from ..observe.fleet import FleetRecord, HandlerCard, WorkerView
 from ..observe.statistics import Statistics
 from ..packing import bound_of, submission_of
 from ..results import Results
 from .letters import Letters
 from .plain import plain
-from .records import Health, JobFault, JobRecord, JobRequest, JobResult, JobStatus
+from .records import Health, JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
 
 #: What workers say of themselves changes when one starts or stops; a second late is soon enough for a new name.
 FLEET_TTL_S: Final = 1.0
@@ -234,7 +234,24 @@ class Gateway:
         """Return the depths of every queue; raises BrokerUnavailable."""
         return await self._courier.call(inspect.queues, self._broker)
 
+    async def workers(self) -> list[WorkerView]:
+        """Return the workers that are there; raises BrokerUnavailable."""
+        return await self._courier.call(inspect.worker_views, self._broker)
+
     # Operating
+
+    async def retry(self, job_id: str) -> Retried:
+        """Queue a dead job again; where it is not dead, say what it is.
+
+        Raises:
+            JobNotFound: there is no such job.
+            BrokerUnavailable: the server is away.
+        """
+        handled = await self._courier.call(admin.dead_retry, self._broker, [job_id])
+        if not handled.missing:
+            return Retried(job_id, True, State.QUEUED.value)
+        record = await self._courier.call(inspect.job, self._broker, job_id)
+        return Retried(job_id, False, record["status"])
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; False when it has ended already.

@@ -155,6 +155,20 @@ class Cancelled(msgspec.Struct, frozen=True):
     cancelled: bool
 
 
+class Retried(msgspec.Struct, frozen=True):
+    """Whether a job was queued again.
+
+    Attributes:
+        id: The job's id.
+        retried: Whether it was dead and is queued now; false when it is not dead, and was left alone.
+        status: Its state.
+    """
+
+    id: str
+    retried: bool
+    status: str
+
+
 class JobFault(msgspec.Struct, frozen=True):
     """Why a job did not succeed.
 

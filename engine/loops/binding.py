@@ -1,18 +1,43 @@
-"""Binding: each handler of a worker with what runs it and what holds for its jobs, by name and alias.
+"""Binding: the pools that a worker's handlers need, and each handler with what runs it and what holds for its jobs.
 
 Made once at the start: whatever the settings say for handlers that do not say it themselves is worked out here, and the
 decoders of their arguments are compiled. No state.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from headrace.config import limits
 from headrace.config.settings import Settings
 from headrace.jobs.handler import HandlerPlan
 from headrace.workers.context import NoteProgress
 from headrace.workers.runner import Invocation
+from headrace.workers.runners.process import ProcessRunner
 
+from ..sinks.port import Sink
 from .assignment import BoundHandler, Middleware, Terms
+from .dispatcher import Dispatcher
+from .gatherer import Gathering, GatheringDispatcher
+
+
+def dispatcher_for(plans: Iterable[HandlerPlan], settings: Settings, sinks: Sequence[Sink]) -> Dispatcher:
+    """Return a dispatcher with the pools that the handlers need."""
+    every = tuple(plans)
+    kind = GatheringDispatcher if any(plan.options.batch for plan in every) else Dispatcher
+    dispatcher = kind(
+        settings.slots, backlog=limits.SETTLE_BACKLOG_MAX_COUNT, sinks=sinks, thread_slots=settings.thread_slots
+    )
+    if any(plan.runner == "process" for plan in every):
+        slots = settings.process_slots_resolved
+        dispatcher.add_runner(ProcessRunner(slots), slots)
+    return dispatcher
+
+
+def gathering_of(handlers: Mapping[str, BoundHandler], dispatcher: Dispatcher) -> Gathering | None:
+    """Return what gathers jobs for calls that take several; None where no handler does."""
+    if not any(bound.batch for bound in handlers.values()):
+        return None
+    return Gathering(handlers.values(), dispatcher.pools)
 
 
 def bound_handlers(

@@ -1,4 +1,4 @@
-"""Steering: what operators and producers ask of a worker while it works: pause, resume, cancel, sweep at once.
+"""Steering: what operators and producers ask of a worker while it works: pause, cancel, sweep, be quiet, stop.
 
 Words come from the control channel, in another thread; a look at the marks every second, after each reconnecting and
 after each sweep finds what was said while nobody listened. What waited too long for a slot goes back. Slots and
@@ -22,12 +22,13 @@ from headrace.workers.pool import Pool
 from headrace.workers.runners.portal import Portal
 from headrace.workers.work import Work
 
-from ..broker.control import CANCEL, LOOK, PAUSE, RESUME, RETURNED, BrokerControl
+from ..broker.control import CANCEL, LOOK, PAUSE, QUIET, RESUME, RETURNED, STOP, BrokerControl
 from ..broker.courier import Courier
 from ..observe.seldom import Seldom
 from .assignment import Assignment
 from .fetcher import Fetcher
 from .gatherer import BatchWork
+from .stop import Stop
 
 log = logger("headrace.steering")
 seldom = Seldom(log)
@@ -67,11 +68,21 @@ class Steering:
         self._ttl_s = prefetch_ttl_s
         self._courier = Courier(control.waits)
         self._look = anyio.Event()
+        self._worker = ""
+        self._stop: Stop | None = None
         self._paused: frozenset[str] = frozenset()
+        self._told: frozenset[str] = frozenset()
+        self.is_quiet = False
         self._seen: dict[str, deque[tuple[float, Work]]] = {name: deque() for name in pools}
 
-    async def begin(self) -> None:
-        """Look which queues are paused; before anything is fetched."""
+    async def begin(self, worker: str, stop: Stop) -> None:
+        """Look which queues are paused; before anything is fetched.
+
+        Args:
+            worker: Whom words for one worker have to name.
+            stop: Rung when it is to stop.
+        """
+        self._worker, self._stop = worker, stop
         try:
             views = await self._courier.call(self._control.queues, self._queues)
         except BrokerUnavailable as error:
@@ -95,10 +106,22 @@ class Steering:
 
     def note_paused(self, queues: Iterable[str]) -> None:
         """Say which of the queues are paused: prefetched jobs of theirs go back, and no more are fetched."""
-        paused = frozenset(queues)
+        told = frozenset(queues)
+        if told != self._told:
+            log.info("paused", queues=sorted(told)) if told else log.info("resumed", queues=sorted(self._told))
+        self._told = told
+        self._leave_alone(frozenset(self._queues) if self.is_quiet else told)
+
+    def be_quiet(self) -> None:
+        """Fetch nothing more, of no queue, for good; what runs goes on."""
+        if not self.is_quiet:
+            log.info("quiet", then="what runs goes on, nothing is fetched any more until this worker is started anew")
+        self.is_quiet = True
+        self._leave_alone(frozenset(self._queues))
+
+    def _leave_alone(self, paused: frozenset[str]) -> None:
         if paused == self._paused:
             return
-        log.info("paused", queues=sorted(paused)) if paused else log.info("resumed", queues=sorted(self._paused))
         self._paused = paused
         self._fetcher.pause(paused)
         for pool in self._pools.values():
@@ -126,17 +149,29 @@ class Steering:
         return mine
 
     def _on_word(self, queue: str, word: str) -> None:
-        verb, _, job_id = word.partition(" ")
+        verb, _, whom = word.partition(" ")
         if verb == CANCEL:
-            self.cancel((job_id,))
+            self.cancel((whom,))
         elif verb == PAUSE:
-            self.note_paused(self._paused | {queue})
+            self.note_paused(self._told | {queue})
         elif verb == RESUME:
-            self.note_paused(self._paused - {queue})
+            self.note_paused(self._told - {queue})
+        elif verb in (QUIET, STOP):
+            self._obey(verb, whom)
         elif verb == RETURNED:
             self._fetcher.on_returned()
         elif verb == LOOK:
             self._look.set()
+
+    def _obey(self, verb: str, worker: str) -> None:
+        """Do what was said to one worker, when it is this one; said again, it changes nothing."""
+        if worker != self._worker:
+            return
+        if verb == QUIET:
+            self.be_quiet()
+        elif self._stop is not None and not self._stop.requested:
+            log.info("told to stop", then="drain")
+            self._stop.quiet()
 
     async def _look_often(self) -> None:
         while True:

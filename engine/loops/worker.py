@@ -5,9 +5,6 @@ It promises an orderly end: quiet (no more fetching, unstarted jobs go back at o
 All of its state belongs to one event loop; the heartbeat's thread only posts into it.
 """
 
-import os
-import secrets
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,7 +14,6 @@ import anyio
 import anyio.abc
 import msgspec
 
-from headrace.config import limits
 from headrace.config.logs import logger
 from headrace.config.settings import Settings
 from headrace.jobs.disposition import Disposition, Kind, Rules
@@ -26,14 +22,13 @@ from headrace.jobs.outcome import Outcome, Status
 from headrace.jobs.registry import Registry
 from headrace.workers.groups import plain_group
 from headrace.workers.runners.portal import Portal
-from headrace.workers.runners.process import ProcessRunner
 from headrace.workers.work import Work
 
 from ..broker.control import OpenBroker
 from ..broker.courier import Courier
 from ..broker.port import Broker, Lease, Registration
 from ..broker.views import QueueView
-from ..observe.fleet import FleetRecord
+from ..observe.fleet import WorkerState
 from ..observe.process import ProcessWatch
 from ..observe.report import WorkerReport
 from ..observe.seldom import Seldom
@@ -41,12 +36,12 @@ from ..sinks.broker import BrokerSink
 from ..sinks.port import Sink
 from .assigner import Assigner
 from .assignment import Assignment, Middleware
-from .binding import bound_handlers
-from .dispatcher import Dispatcher
+from .binding import bound_handlers, dispatcher_for, gathering_of
 from .fetcher import Fetcher
-from .gatherer import Gathering, GatheringDispatcher, jobs_of
-from .gauges import card_of, dispatcher_report
+from .gatherer import jobs_of
+from .gauges import dispatcher_report
 from .heartbeat import Heartbeat
+from .introducing import Introduction
 from .joblog import JobLog
 from .progress import ProgressBoard
 from .registering import enter, enter_anew
@@ -99,29 +94,17 @@ class Worker:
 
     def __init__(self, broker: Broker, views: OpenBroker, plan: WorkerPlan) -> None:
         settings = plan.settings
-        self.id = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._introduction = Introduction(plan.queues, plan.registry, plan.version)
+        self.id = self._introduction.worker
         self.state: Any = None
         self.queue_views: list[QueueView] = []
         self._plan = plan
         self._broker = broker
         self._views = views
-        self._started_at_ms = time.time_ns() // 1_000_000
-        rules = Rules(
-            result_ttl_s=settings.result_ttl_s,
-            max_result_bytes=settings.max_result_bytes,
-        )
+        rules = Rules(result_ttl_s=settings.result_ttl_s, max_result_bytes=settings.max_result_bytes)
         self._sink = BrokerSink(broker, rules, self._on_settled)
         self._sinks: tuple[Sink, ...] = (self._sink, *plan.sinks)
-        gathers = any(handler.options.batch for handler in plan.registry)
-        self.dispatcher = (GatheringDispatcher if gathers else Dispatcher)(
-            settings.slots,
-            backlog=limits.SETTLE_BACKLOG_MAX_COUNT,
-            sinks=self._sinks,
-            thread_slots=settings.thread_slots,
-        )
-        if any(handler.runner == "process" for handler in plan.registry):
-            slots = settings.process_slots_resolved
-            self.dispatcher.add_runner(ProcessRunner(slots), slots)
+        self.dispatcher = dispatcher_for(plan.registry, settings, self._sinks)
         self.dispatcher.on_batch = _nothing
         self._progress = ProgressBoard()
         self._handlers = dict(
@@ -136,7 +119,7 @@ class Worker:
         )
         self._assigner = Assigner(self._handlers, settings.unknown_handler_grace_s, self.dispatcher.outbox.put)
         self._fetcher = Fetcher(broker, self._feeds(), plan.queues, self._take)
-        self._gathering = Gathering(self._handlers.values(), self.dispatcher.pools) if gathers else None
+        self._gathering = gathering_of(self._handlers, self.dispatcher)
         if self._gathering is not None:
             self._fetcher.widen = self._gathering.widen
         self.dispatcher.on_room = self._fetcher.on_room if self._gathering is None else self._on_room
@@ -153,7 +136,6 @@ class Worker:
         if plan.on:
             self._sink.on_told = self._telling.settled
         self._watch = ProcessWatch(time.monotonic())
-        self._cards = {handler.name: card_of(handler) for handler in plan.registry}
         self._suspects = Suspects(bound.max_deliveries for bound in self._handlers.values())
         self._job_log = JobLog()
         self._stopping = False
@@ -194,7 +176,7 @@ class Worker:
         """Work with all loops around, and tell of it."""
         async with self.dispatcher, plain_group() as group:
             group.start_soon(self._progress.run, self._views)
-            await self._steering.begin()
+            await self._steering.begin(self.id, stop)
             group.start_soon(self._steering.run)
             group.start_soon(self._watch.lag.run)
             queues = tuple(self._plan.queues)
@@ -247,7 +229,7 @@ class Worker:
                 lambda: self._suspects.caution,
             )
             await introduce(self._views, self._upkeep, self.id, self._report_bytes())
-            log.info("working", worker=self.id, queues=list(queues), handlers=sorted(self._cards))
+            log.info("working", worker=self.id, queues=list(queues), handlers=self._introduction.handlers)
             task_status.started()
             await stop.wait_quiet()
             self._stopping = True
@@ -375,21 +357,18 @@ class Worker:
             recorder.record_drained(now_s, queue, count)
 
     def _report_bytes(self) -> bytes:
-        stuck = [label for pool in self.dispatcher.pools.values() for label in pool.statistics().stuck]
-        full = all(pool.room(0) <= 0 for pool in self.dispatcher.pools.values())
-        return FleetRecord(
-            worker=self.id,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started_at_ms=self._started_at_ms,
-            version=self._plan.version,
-            queues=tuple(self._plan.queues),
-            handlers=self._cards,
-            stuck=tuple(stuck),
-            report=self.report(),
+        pools = self.dispatcher.pools.values()
+        full = all(pool.room(0) <= 0 for pool in pools)
+        if self._stopping:
+            state: WorkerState = "stopping"
+        else:
+            state = "quiet" if self._steering.is_quiet else "working"
+        return self._introduction.to_bytes(
+            self.report(),
+            stuck=[label for pool in pools for label in pool.statistics().stuck],
             fetch_age_s=0.0 if full else time.monotonic() - self._fetcher.last_fetch_s,
-            stopping=self._stopping,
-        ).to_bytes()
+            state=state,
+        )
 
 
 def _nothing(batch: Sequence[Outcome]) -> None:

@@ -23,15 +23,16 @@ Options:
   -h, --help  Show this message and exit.
 
 Commands:
-  demo    Run the main job on real input and show what it did.
-  run     Work on the jobs of an engine until told to stop.
-  serve   Serve the API, without working on jobs.
-  submit  Submit a job by its handler's name, or many from a file.
-  stats   Show the figures of all workers and queues.
-  jobs    List the jobs that have not ended, show or cancel one.
-  queues  List, pause, resume or purge queues.
-  dead    List, show, retry or drop the jobs that were given up on.
-  config  Show every setting and where it came from.
+  demo     Run the main job on real input and show what it did.
+  run      Work on the jobs of an engine until told to stop.
+  serve    Serve the API, without working on jobs.
+  submit   Submit a job by its handler's name, or many from a file.
+  stats    Show the figures of all workers and queues.
+  jobs     List the jobs that have not ended; show, cancel or retry one.
+  queues   List, pause, resume or purge queues.
+  workers  List workers, or tell one to be quiet or to stop.
+  dead     List, show, retry or drop the jobs that were given up on.
+  config   Show every setting and where it came from.
 """
 HEAVY = ("anyio", "asyncio", "litestar", "msgspec", "redis", "rich", "structlog", "trio")
 

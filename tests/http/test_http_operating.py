@@ -1,10 +1,15 @@
 """What the API does for operators: queues listed, paused, resumed and purged; jobs cancelled; progress shown."""
 
+import msgspec
 import pytest
 
+from headrace import Engine
 from headrace.engine.broker.memory import MemoryBroker
 from headrace.engine.broker.port import Registration
 from headrace.engine.broker.views import Progress
+from headrace.engine.loops.introducing import Introduction
+from headrace.engine.observe.report import WorkerReport
+from headrace.jobs.disposition import DeadLetter, Disposition, Kind
 from http_scene import asking, problem
 
 pytestmark = pytest.mark.anyio
@@ -53,6 +58,54 @@ async def test_a_job_is_cancelled() -> None:
         assert "cancelled" == (await client.get(f"/v1/jobs/{job_id}")).json()["status"]
         status, detail = problem(await client.post("/v1/jobs/default:9999999999999-0/cancel"))
         assert (404, True) == (status, "there is no job" in detail)
+
+
+async def test_a_dead_job_is_retried() -> None:
+    """It is queued again; one that is not dead is left alone and its state told; one that never was is a 404."""
+    broker = MemoryBroker()
+    broker.register(Registration("w", ("default",), 30.0))
+    async with asking(broker) as client:
+        job_id = (await client.post("/v1/jobs", json={"name": "add"})).json()["id"]
+        (lease,) = broker.fetch({"default": 1}, 0)
+        letter = DeadLetter(
+            id=job_id, queue="default", name="add", reason="failed", error="no", traceback="", attempts=1,
+            deliveries=1, died_at_ms=1, body=lease.body,
+        )  # fmt: skip
+        broker.settle([Disposition(lease, Kind.DEAD, letter=msgspec.msgpack.encode(letter))])
+        for expected in (True, False):
+            answer = await client.post(f"/v1/jobs/{job_id}/retry")
+            assert (200, {"id": job_id, "retried": expected, "status": "queued"}) == (
+                answer.status_code, answer.json(),
+            )  # fmt: skip
+        status, detail = problem(await client.post("/v1/jobs/default:9999999999999-0/retry"))
+        assert (404, True) == (status, "there is no job" in detail)
+
+
+async def test_workers_are_listed() -> None:
+    """Each worker that is there is shown with its state, its pools and its handlers' schemas."""
+    broker = MemoryBroker()
+    engine = Engine("memory://")
+
+    @engine.job(queue="mail", aliases=("post",))
+    async def send(address: str) -> None:
+        """Nothing is sent."""
+
+    introduction = Introduction(("mail",), engine.registry, "1.0")
+    async with asking(broker) as client:
+        assert [] == (await client.get("/v1/workers")).json()
+        broker.fleet_put(
+            introduction.worker,
+            introduction.to_bytes(WorkerReport(), stuck=["send"], fetch_age_s=1.0, state="working"),
+            60.0,
+        )
+        (shown,) = (await client.get("/v1/workers")).json()
+        assert (introduction.worker, "working", ["mail"], ["send"]) == (
+            shown["id"], shown["state"], shown["queues"], shown["stuck"],
+        )  # fmt: skip
+        assert ["address"] == shown["handlers"]["send"]["schema"]["required"]
+        document = (await client.get("/openapi.json")).json()
+    assert {"/v1/workers", "/v1/jobs/{job_id}/retry"} <= document["paths"].keys()
+    assert {"WorkerView", "HandlerView", "Retried"} <= document["components"]["schemas"].keys()
 
 
 async def test_progress_is_part_of_a_jobs_record() -> None:

@@ -17,7 +17,7 @@ from ..batch import Batch, shown, take_array, take_lines
 from ..bodies import media_type, pieces, whole
 from ..contract import TakesJob, TakesJobs, answer, gateway_of, problems, written
 from ..problems import Refused
-from ..records import FORM, JSON, NDJSON, BatchReport, Cancelled, JobRecord, JobRequest, JobResult, JobStatus
+from ..records import FORM, JSON, NDJSON, BatchReport, Cancelled, JobRecord, JobRequest, JobResult, JobStatus, Retried
 
 #: A waiting request holds a connection, and proxies between give up after a minute.
 WAIT_MAX_S: Final = 60.0
@@ -118,6 +118,18 @@ async def result(
 async def cancel(request: Request[Any, Any, Any], job_id: FromPath[str]) -> Response[Cancelled]:
     """Cancel a job: one that waits ends at once, one that runs is told to stop; false when it has ended already."""
     return written(Cancelled(job_id, await gateway_of(request).cancel(job_id)))
+
+
+@post(
+    "/v1/jobs/{job_id:str}/retry",
+    status_code=200,
+    operation_id="retryJob",
+    summary="Queue a dead job again",
+    responses=problems(404, 410),
+)
+async def retry(request: Request[Any, Any, Any], job_id: FromPath[str]) -> Response[Retried]:
+    """Queue a dead job again under its id, with all its attempts; one that is not dead is left alone."""
+    return written(await gateway_of(request).retry(job_id))
 
 
 def _idempotency_key(text: str) -> str:
