@@ -99,7 +99,7 @@ class MemoryBroker(MemoryControl):
             state.members.pop(self._member, None)
 
     def fetch(self, rooms: Mapping[str, int], wait_s: float) -> list[Lease]:  # noqa: ARG002 - the port has it
-        """Return what is there, up to `rooms[queue]` jobs of each queue; never waits, whatever `wait_s` says."""
+        """Return what is there, of the first queue that has any; never waits, whatever `wait_s` says."""
         return self._lease("fetch", rooms, _waiting)
 
     def interrupt(self) -> None:
@@ -184,6 +184,8 @@ class MemoryBroker(MemoryControl):
                     if queue is not None and free_count > 0 and (jobs := choose(state, queue, free_count)):
                         source = Source(name, self._member)
                         leases += [queue.take(job, source) for job in jobs]
+                        if verb == "fetch":
+                            break  # queues may share one room
         except BrokerUnavailable:
             self._lost += leases
             raise

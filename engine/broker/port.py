@@ -163,7 +163,10 @@ class Broker(Protocol):
         """Leave, after everything was settled or given back."""
 
     def fetch(self, rooms: Mapping[str, int], wait_s: float) -> list[Lease]:
-        """Return up to `rooms[queue]` jobs of each queue; at most `limits.FETCH_BATCH_MAX_COUNT` in all.
+        """Return up to `rooms[queue]` jobs of the first queue that has any, `limits.FETCH_BATCH_MAX_COUNT` at most.
+
+        Where several get jobs while all were waited for, they share the smallest of their rooms: it may be one and the
+        same.
 
         Args:
             rooms: Queues to read, in the order of preference, and how many jobs there is room for (at least 1).

@@ -324,8 +324,8 @@ class RedisBroker(RedisControl):
             for queue, room in rooms.items():
                 if leases := self._read(standing, (queue,), min(room, limits.FETCH_BATCH_MAX_COUNT), 0):
                     return leases
-        # COUNT is for each queue, so that together they stay below one batch and each within its room.
-        room = max(1, min(*rooms.values(), limits.FETCH_BATCH_MAX_COUNT // len(rooms))) if rooms else 0
+        # COUNT is for each queue, and their rooms may be one and the same.
+        room = max(1, min(*rooms.values(), limits.FETCH_BATCH_MAX_COUNT) // len(rooms)) if rooms else 0
         ends_s = time.monotonic() + wait_s
         leases = []
         while room and not leases and not self._interrupted and wait_s > 0:

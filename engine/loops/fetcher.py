@@ -4,8 +4,10 @@ It promises that a queue whose handlers' pool is full is left alone while the ot
 through full pools, ends the fetching. It owns nothing but its own counters.
 """
 
+import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import anyio
@@ -29,6 +31,8 @@ WAIT_S = 1.0
 WAIT_PAUSED_S = 0.02
 #: Pauses while the server is away.
 AWAY_FIRST_S, AWAY_LONGEST_S = 0.05, 2.0
+#: Jobs that a queue may be behind or ahead of its share.
+_CREDIT_MAX = float(limits.FETCH_BATCH_MAX_COUNT)
 
 
 class Fetcher:
@@ -54,7 +58,7 @@ class Fetcher:
         self._take = take
         self._courier = Courier(broker.waits)
         self._prefetch = {pool: Prefetch() for pools in feeds.values() for pool in pools}
-        self._credit = dict.fromkeys(feeds, 0)
+        self._credit = dict.fromkeys(feeds, 0.0)
         self._room = anyio.Event()
         self._jobs = anyio.Event()
         self._kept: set[Pool] = set()
@@ -189,12 +193,16 @@ class Fetcher:
                     room_of[pool] = pool.room(depth + 1 + depth // 2)
                 else:
                     self._kept.add(pool)
-        rooms = {
-            queue: min(room_of[pool] for pool in pools)
-            for queue, pools in self._feeds.items()
-            if queue not in self._paused
-        }
-        return {queue: min(room, limits.FETCH_BATCH_MAX_COUNT) for queue, room in rooms.items() if room > 0}
+        rooms: dict[str, int] = {}
+        queues = random.sample(sorted(self._feeds.keys() - self._paused), len(self._feeds.keys() - self._paused))
+        for i, queue in enumerate(queues):
+            # Queues share their pools' room; by chance, so that each has its turn where there are few places.
+            share = math.ceil(min(room_of[pool] for pool in self._feeds[queue]) / (len(queues) - i))
+            if share > 0:
+                rooms[queue] = min(share, limits.FETCH_BATCH_MAX_COUNT)
+                for pool in self._feeds[queue]:
+                    room_of[pool] -= share
+        return rooms
 
     def release(self, rooms: Mapping[str, int]) -> None:
         """Say that a sweep of these queues is over: what was kept of their pools is for new jobs again."""
@@ -229,16 +237,17 @@ class Fetcher:
         return rooms
 
     def _charge(self, leases: Sequence[Lease]) -> None:
-        """Share turns by weight: each queue earns its weight a round, the one that was read pays the whole round."""
+        """Share jobs by weight: each queue earns its share of what came, and those that were read pay what they gave.
+
+        Bounded, so that a queue which was empty for long is not paid for it with more than a batch.
+        """
         if len(self._feeds) == 1:
             return
-        read = {lease.source.queue for lease in leases}
-        total = sum(self._weights.values())
-        for queue in self._credit:
-            self._credit[queue] += self._weights[queue]
-            if queue in read:
-                self._credit[queue] -= total
-            self._credit[queue] = max(-total, min(total, self._credit[queue]))
+        read = Counter(lease.source.queue for lease in leases)
+        each = len(leases) / sum(self._weights.values())
+        for queue, weight in self._weights.items():
+            credit = self._credit[queue] + weight * each - read[queue]
+            self._credit[queue] = max(-_CREDIT_MAX, min(_CREDIT_MAX, credit))
 
     async def _wait_room(self) -> None:
         self._room = anyio.Event()
