@@ -71,6 +71,15 @@ def hang(path: str) -> None:
     time.sleep(WAIT_S)
 
 
+def measure_in_process(ctx: Context, path: str) -> None:
+    """Say in a child process how far it is: often, and once more right before the return."""
+    for done in range(5000):
+        ctx.progress(done, 4999)
+    while not Path(path).exists():
+        time.sleep(0.001)
+    ctx.progress(5000)
+
+
 def make(url: str, namespace: str, stage: Stage, **settings: Any) -> Engine:
     """Return an engine with handlers that wait to be told to go on."""
     engine = Engine(url, namespace=namespace, drain_timeout=1, process_slots=1, **settings)
@@ -116,6 +125,7 @@ def make(url: str, namespace: str, stage: Stage, **settings: Any) -> Engine:
         stage.go.wait(WAIT_S)
 
     engine.job(runner="process")(hang)
+    engine.job(runner="process")(measure_in_process)
     return engine
 
 
@@ -320,6 +330,38 @@ async def test_progress_is_seen_from_elsewhere(
         assert last == (shown["progress"].done, shown["progress"].total)
         silent = await engine.submit("note", (1,))
         assert await silent.progress() is None
+
+
+async def test_progress_is_seen_from_a_child_process(engine: Engine, tmp_path: Path) -> None:
+    """What a process handler says is seen while it runs; what it said last is seen after its end."""
+    async with engine.running():
+        handle = await engine.submit("measure_in_process", (str(tmp_path / "go"),))
+        for expected in ((4999, 4999), (5000, None)):
+            with anyio.fail_after(WAIT_S):
+                while expected != await handle.progress():
+                    await anyio.sleep(0.01)
+            (tmp_path / "go").touch()
+        await handle.result(timeout=WAIT_S)
+
+
+async def test_odd_numbers_of_progress_harm_nobody(stage: Stage) -> None:
+    """Numbers of other types, or longer than can be sent, are seen as what they are worth; the worker goes on."""
+    engine = Engine(f"memory://steering-{next(_numbers)}", drain_timeout=1)
+
+    class Share(float):
+        pass
+
+    @engine.job
+    async def tell(ctx: Context) -> None:
+        ctx.progress(Share(0.5), 2**70)
+
+    async with engine.running():
+        handle = await tell.submit()
+        await handle.result(timeout=WAIT_S)
+        with anyio.fail_after(WAIT_S):
+            while await handle.progress() is None:
+                await anyio.sleep(0.01)
+        assert (0.5, float(2**70)) == await handle.progress()
 
 
 def test_progress_takes_numbers() -> None:
