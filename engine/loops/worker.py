@@ -119,7 +119,7 @@ class Worker:
         )
         self._assigner = Assigner(self._handlers, settings.unknown_handler_grace_s, self.dispatcher.outbox.put)
         self._fetcher = Fetcher(broker, self._feeds(), plan.queues, self._take)
-        self._gathering = gathering_of(self._handlers, self.dispatcher)
+        self._gathering = gathering_of(self._handlers, self.dispatcher, settings.prefetch_ttl_s)
         if self._gathering is not None:
             self._fetcher.widen = self._gathering.widen
         self.dispatcher.on_room = self._fetcher.on_room if self._gathering is None else self._on_room
@@ -137,6 +137,7 @@ class Worker:
             self._sink.on_told = self._telling.settled
         self._watch = ProcessWatch(time.monotonic())
         self._suspects = Suspects(bound.max_deliveries for bound in self._handlers.values())
+        self._steering.holdings = (self._suspects,) if self._gathering is None else (self._suspects, self._gathering)
         self._job_log = JobLog()
         self._stopping = False
         self._lost = anyio.Event()
@@ -201,14 +202,15 @@ class Worker:
 
     def report(self) -> WorkerReport:
         """Return how it is doing; never waits."""
+        gathering = self._gathering
         return dispatcher_report(
             self.dispatcher,
             (*self._sinks, self._telling) if self._plan.on else self._sinks,
-            self._fetcher.depth,
+            self._fetcher.depth + (0 if gathering is None else gathering.waiting_max),
             0,
             fetch_paused_s=self._fetcher.paused_s,
             watch=self._watch,
-            held_back=self._suspects.waiting,
+            held_back=self._suspects.waiting + (0 if gathering is None else gathering.waiting),
         )
 
     async def _work(self, stop: Stop, registration: Registration, task_status: anyio.abc.TaskStatus[None]) -> None:
