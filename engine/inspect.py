@@ -129,8 +129,8 @@ def queues(views: BrokerViews) -> list[QueueView]:
 def job(views: BrokerViews, job_id: str, *, with_result: bool = False) -> dict[str, Any]:
     """Return a job's record; with `with_result` also `result` or `error` once it has ended.
 
-    It is {id, name, queue, status, attempts, deliveries, submitted_at_ms, due_at_ms, started_at_ms, ended_at_ms,
-    worker, progress}; progress is [done, total] or None.
+    It is {id, name, queue, status, attempts, deliveries, interruptions, submitted_at_ms, due_at_ms, started_at_ms,
+    ended_at_ms, worker, progress}; progress is [done, total] or None.
 
     Raises:
         JobNotFound: there is no such job.
@@ -152,6 +152,7 @@ def job_record(view: JobView, *, with_result: bool = False) -> dict[str, Any]:
         "status": view.state.value if view.state is not None else None,
         "attempts": 0,
         "deliveries": view.deliveries,
+        "interruptions": view.interruptions,
         "submitted_at_ms": parsed.at_ms if parsed is not None else None,
         "due_at_ms": view.due_at_ms or None,
         "started_at_ms": None,
@@ -164,6 +165,7 @@ def job_record(view: JobView, *, with_result: bool = False) -> dict[str, Any]:
             "name": record.name,
             "attempts": record.attempt,
             "deliveries": record.deliveries,
+            "interruptions": record.interruptions,
             "started_at_ms": record.started_at_ms or None,
             "ended_at_ms": record.ended_at_ms,
         }
@@ -295,6 +297,7 @@ def _body_fields(view: JobView) -> dict[str, Any]:
         "name": envelope.name,
         "attempts": options.attempt if running else options.attempt - 1,
         "deliveries": options.starts_before + view.deliveries,
+        "interruptions": options.interruptions + view.interruptions,
     }
 
 

@@ -167,7 +167,8 @@ def _live(queue: str, job: Job) -> JobView:
         state=job.state,
         body=job.body,
         due_at_ms=job.due_at_ms,
-        deliveries=job.deliveries if job.source else 0,
+        deliveries=job.deliveries + job.interruptions,
+        interruptions=job.interruptions,
         worker=job.source.member if job.source else "",
     )
 

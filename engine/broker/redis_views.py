@@ -18,7 +18,7 @@ from headrace.jobs.states import State
 
 from ..redisio.address import Address
 from ..redisio.connections import Command, Wires, raise_first
-from ..redisio.keys import GROUP, RETURNED, Keys
+from ..redisio.keys import GROUP, INTERRUPTION, RETURNED, Keys
 from ..redisio.scripts import run, script
 from .redis_entries import read_fields
 from .views import JobView, Progress, QueueView, unpack_progress
@@ -252,14 +252,16 @@ def _cursor(score: bytes, job_id: bytes) -> str:
     return f"{score.decode()} {job_id.decode()}" if job_id else ""
 
 
-def _entry_view(queue: str, entry: bytes, fields: Sequence[bytes], consumer: bytes, deliveries: int) -> JobView:
+def _entry_view(queue: str, entry: bytes, fields: Sequence[bytes], consumer: bytes, count: int) -> JobView:
     body, moved_id, _ = read_fields(fields)
+    interruptions, starts = divmod(count, INTERRUPTION)
     return JobView(
         id=moved_id or f"{queue}:{entry.decode()}",
         queue=queue,
         state=State.RUNNING if consumer else State.QUEUED,
         body=body,
-        deliveries=deliveries,
+        deliveries=starts + interruptions,
+        interruptions=interruptions,
         worker=consumer.decode(),
     )
 
@@ -274,8 +276,8 @@ def _view(job_id: str, parts: ids.JobId, reply: Sequence[Any]) -> JobView | None
     if kind in {b"delayed", b"retrying"}:
         return JobView(id=job_id, queue=queue, state=State(kind.decode()), body=reply[2], due_at_ms=int(reply[1]))
     if kind in {b"queued", b"running"}:
-        consumer, deliveries = reply[2:] or (b"", 0)
-        view = _entry_view(queue, b"", reply[1], consumer, deliveries)
+        consumer, count = reply[2:] or (b"", 0)
+        view = _entry_view(queue, b"", reply[1], consumer, count)
         return msgspec.structs.replace(view, id=job_id)
     if kind == b"dead":
         return JobView(id=job_id, queue=queue, state=State.DEAD, record=_record_of(unpack_letter(reply[1])))

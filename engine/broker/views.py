@@ -53,7 +53,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
         body: The packed envelope while it has not ended; empty after.
         record: The result record once it ended and while that is kept.
         due_at_ms: When a delayed or retrying job is due; 0 otherwise.
-        deliveries: Deliveries of its present entry, while it runs.
+        deliveries: Deliveries of its present entry that started it, or may have, the present one included.
+        interruptions: How many of them were stopped by a drain or a lost lease.
         worker: The registration that has it, while it runs; empty otherwise.
     """
 
@@ -64,6 +65,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     record: ResultRecord | None = None
     due_at_ms: int = 0
     deliveries: int = 0
+    interruptions: int = 0
     worker: str = ""
 
 

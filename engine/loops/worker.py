@@ -119,6 +119,9 @@ class Worker:
         )
         self._assigner = Assigner(self._handlers, settings.unknown_handler_grace_s, self.dispatcher.outbox.put)
         self._fetcher = Fetcher(broker, self._feeds(), plan.queues, self._take)
+        never_twice = [handler for handler in plan.registry if handler.options.on_crash == "dead"]
+        self._on_crash_dead = bool(never_twice)
+        self._fetcher.careful.update(handler.options.queue for handler in never_twice)
         self._gathering = gathering_of(self._handlers, self.dispatcher)
         if self._gathering is not None:
             self._fetcher.widen = self._gathering.widen
@@ -136,7 +139,8 @@ class Worker:
         if plan.on:
             self._sink.on_told = self._telling.settled
         self._watch = ProcessWatch(time.monotonic())
-        self._suspects = Suspects(bound.max_deliveries for bound in self._handlers.values())
+        strict = {name: bound.max_deliveries for name, bound in self._handlers.items()}
+        self._suspects = Suspects(strict, settings.max_deliveries)
         self._job_log = JobLog()
         self._stopping = False
         self._lost = anyio.Event()
@@ -290,6 +294,8 @@ class Worker:
             pool = self.dispatcher.pools[name]
             for queue in {assignment.queue for assignment in batch}:
                 self._fetcher.learn(queue, pool)
+                if self._on_crash_dead and any(each.on_crash_dead for each in batch if each.queue == queue):
+                    self._fetcher.careful.add(queue)
             self._offer(name, self._suspects.sift(batch))
         for outcome in self._suspects.turned_away():
             self.dispatcher.outbox.put(outcome)

@@ -12,6 +12,9 @@ import msgspec
 GROUP: Final = b"headrace"
 #: The consumer that holds what was given back; it never registers, so that every sweep finds its entries orphaned.
 RETURNED: Final = b"returned"
+#: What one interruption adds to an entry's delivery count, whose rest is starts that a crash may have cut short: the
+#: server keeps one number for each pending entry, and the two mean different things.
+INTERRUPTION: Final = 1_000_000
 #: How long a batch's token is kept: longer than anybody goes on resending.
 TOKEN_TTL_S: Final = 600
 #: How long a unique key stands after its job was due, or was put off last: far longer than jobs wait. It is a backstop
