@@ -6,6 +6,7 @@ the reports of the fleet. Owns no state.
 
 import heapq
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from headrace.config import limits
 from headrace.jobs import codec, ids
@@ -15,7 +16,7 @@ from headrace.jobs.states import State
 
 from .memory_access import Access
 from .memory_state import Job, MemoryQueue, MemoryState
-from .views import JobView, Progress, QueueView
+from .views import JobView, PackedLetter, Progress, QueueView
 
 
 class MemoryViews:
@@ -119,6 +120,20 @@ class MemoryViews:
             pairs = [(_queue_of(state, job_id), job_id) for job_id in job_ids]
             return sum(there.dead.pop(job_id, now_ms) is not None for there, job_id in pairs if there)
 
+    def dead_beyond(self, queues: Sequence[str], keep: int, worker: str) -> list[PackedLetter]:
+        """Return the oldest dead letters beyond the newest `keep` of each queue, for this worker to export."""
+        found: list[PackedLetter] = []
+        with self._access.verb("dead_beyond") as (state, now_ms):
+            for name in queues:
+                there = state.queues.get(name)
+                found += _beyond(there, keep, worker, now_ms) if there is not None else ()
+        return found
+
+    def dead_remove(self, letters: Sequence[PackedLetter]) -> list[bool]:
+        """Forget letters, each if it still is the same; return for each whether it was there and unchanged."""
+        with self._access.verb("dead_remove") as (state, now_ms):
+            return [_remove(state.queues.get(letter.queue), letter, now_ms) for letter in letters]
+
     def fleet_put(self, worker: str, report: bytes, ttl_s: float) -> None:
         """Publish what a worker says of itself, for `ttl_s` seconds; empty bytes take it back."""
         with self._access.verb("fleet_put") as (state, now_ms):
@@ -135,6 +150,29 @@ class MemoryViews:
 
 def _queue_of(state: MemoryState, job_id: str) -> MemoryQueue | None:
     return state.queues.get(job_id.partition(":")[0])
+
+
+def _beyond(queue: MemoryQueue, keep: int, worker: str, now_ms: int) -> list[PackedLetter]:
+    queue.dead.purge(now_ms)
+    if len(queue.dead) <= keep:
+        return []
+    standing = [PackedLetter(queue.name, job_id, data) for job_id, (_, data) in queue.dead.items(now_ms)]
+    beyond = standing[keep:][::-1]  # they come the newest first
+    exporter, until_ms = queue.exporter
+    claim_ms = round(limits.DEAD_CLAIM_S * 1000)
+    if not beyond or (exporter != worker and now_ms < until_ms <= now_ms + claim_ms):
+        return []
+    queue.exporter = (worker, now_ms + claim_ms)
+    sizes = accumulate(len(letter.data) for letter in beyond[: limits.DEAD_EXPORT_COUNT])
+    fitting = sum(size_bytes <= limits.DEAD_EXPORT_BYTES for size_bytes in sizes)
+    return beyond[: max(1, fitting)]
+
+
+def _remove(queue: MemoryQueue | None, letter: PackedLetter, now_ms: int) -> bool:
+    found = queue.dead.get(letter.id, now_ms) if queue else None
+    if queue is None or found is None or found[1] != letter.data:
+        return False
+    return queue.dead.pop(letter.id, now_ms) is not None
 
 
 def _own_id(state: MemoryState, job_id: str, now_ms: int) -> str:

@@ -4,6 +4,7 @@ What must be seen at one moment is read by one script; a batch of them travels i
 letters and the reports of the fleet. Safe from any thread; owns no state.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from ..redisio.connections import Command, Wires, raise_first
 from ..redisio.keys import GROUP, RETURNED, Keys
 from ..redisio.scripts import run, script
 from .redis_entries import read_fields
-from .views import JobView, Progress, QueueView, unpack_progress
+from .views import JobView, PackedLetter, Progress, QueueView, unpack_progress
 
 #: Where the pages of `jobs` go on: among entries, or among jobs that wait for their time.
 _ENTRIES, _LATER = "e", "l"
@@ -190,6 +191,37 @@ class RedisViews:
                 commands += [(b"ZREM", keys.dead, job_id), (b"DEL", keys.letter + job_id.encode())]
         return sum(self._run(commands)[1::2])
 
+    def dead_beyond(self, queues: Sequence[str], keep: int, worker: str) -> list[PackedLetter]:
+        """Return the oldest dead letters beyond the newest `keep` of each queue, for this worker to export."""
+        beyond, ttl_ms, claim_ms = script("dead_beyond"), round(self.dead_ttl_s * 1000), limits.DEAD_CLAIM_S * 1000
+        most = (limits.DEAD_EXPORT_COUNT, limits.DEAD_EXPORT_BYTES)
+        every = [self._names.of(queue) for queue in queues]
+        replies = self._run([
+            beyond.call((keys.dead, keys.letter, keys.meta), keep, *most, ttl_ms, worker, round(claim_ms))
+            for keys in every
+        ])  # fmt: skip
+        return [
+            PackedLetter(keys.queue, job_id.decode(), data)
+            for keys, flat in zip(every, replies, strict=True)
+            for job_id, data in zip(flat[::2], flat[1::2], strict=True)
+        ]
+
+    def dead_remove(self, letters: Sequence[PackedLetter]) -> list[bool]:
+        """Forget letters, each if it still is the same; return for each whether it was there and unchanged."""
+        places: dict[str, list[int]] = {}
+        for i, letter in enumerate(letters):
+            places.setdefault(letter.queue, []).append(i)
+        commands: list[Command] = []
+        for queue, indexes in places.items():
+            keys = self._names.of(queue)
+            pairs = [part for i in indexes for part in (letters[i].id, _sha1(letters[i].data))]
+            commands.append(script("dead_remove").call((keys.dead, keys.letter), *pairs))
+        removed = [False] * len(letters)
+        for indexes, reply in zip(places.values(), self._run(commands), strict=True):
+            for i, done in zip(indexes, reply, strict=True):
+                removed[i] = done == 1
+        return removed
+
     def fleet_put(self, worker: str, report: bytes, ttl_s: float) -> None:
         """Publish what a worker says of itself, for `ttl_s` seconds; empty bytes take it back."""
         self._run([script("fleet_put").call((self._names.fleet,), worker, round(ttl_s * 1000), report)])
@@ -246,6 +278,10 @@ class RedisViews:
             for each, due_at, body, kind in rows
         ]
         return views, _cursor(last_due, last_id)
+
+
+def _sha1(data: bytes) -> str:
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
 
 
 def _cursor(score: bytes, job_id: bytes) -> str:

@@ -93,6 +93,20 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool = False
 
 
+class PackedLetter(msgspec.Struct, frozen=True, gc=False):
+    """A dead letter as it is kept, for whoever must not lose even one that it cannot read.
+
+    Attributes:
+        queue: Its queue.
+        id: The job's id.
+        data: The letter's bytes.
+    """
+
+    queue: str
+    id: str
+    data: bytes
+
+
 class BrokerViews(Protocol):
     """Read-only views of a broker, and an operator's verbs.
 
@@ -134,6 +148,15 @@ class BrokerViews(Protocol):
 
     def dead_drop(self, job_ids: Sequence[str]) -> int:
         """Forget dead letters; return how many were there."""
+
+    def dead_beyond(self, queues: Sequence[str], keep: int, worker: str) -> list[PackedLetter]:
+        """Return the oldest dead letters beyond the newest `keep` of each queue, the oldest first, a bounded number.
+
+        They are for one worker to export: for DEAD_CLAIM_S after it has been told of some, others are told of none.
+        """
+
+    def dead_remove(self, letters: Sequence[PackedLetter]) -> list[bool]:
+        """Forget letters, each if it still is the same; return for each whether it was there and unchanged."""
 
     def fleet_put(self, worker: str, report: bytes, ttl_s: float) -> None:
         """Publish what a worker says of itself, for `ttl_s`; empty bytes take it back."""
