@@ -4,7 +4,6 @@ The one source of the command line and the API. Blocking functions over a broker
 with a loop hop to a thread.
 """
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -167,43 +166,6 @@ def outcome_fields(view: JobView) -> dict[str, Any]:
             "reason": record.note,
         }
     }
-
-
-def dead_item(letter: DeadLetter) -> dict[str, Any]:
-    """Return a dead letter as people see it; args and kwargs are null where the entry cannot be read.
-
-    It is {id, queue, name, reason, error, traceback, attempts, deliveries, died_at_ms, args, kwargs, raw_base64,
-    edited}; `edited` is null, or {at_ms, args, kwargs}: when the arguments were changed last, and those that died.
-    """
-    args, kwargs = _arguments(letter.body)
-    was: dict[str, Any] | None = None
-    if not isinstance(letter.edited_at_ms, msgspec.UnsetType):
-        args_before, kwargs_before = _arguments(letter.original or b"")
-        was = {"at_ms": letter.edited_at_ms, "args": args_before, "kwargs": kwargs_before}
-    return {
-        "id": letter.id,
-        "queue": letter.queue,
-        "name": letter.name,
-        "reason": letter.reason,
-        "error": letter.error,
-        "traceback": letter.traceback,
-        "attempts": letter.attempts,
-        "deliveries": letter.deliveries,
-        "died_at_ms": letter.died_at_ms,
-        "args": args,
-        "kwargs": kwargs,
-        "raw_base64": base64.b64encode(letter.body).decode(),
-        "edited": was,
-    }
-
-
-def _arguments(body: bytes) -> tuple[Any, Any]:
-    """Return args and kwargs of an envelope as plain data; both None where it cannot be read."""
-    try:
-        envelope = codec.unpack_envelope(body)
-        return codec.plain_value(envelope.args), codec.plain_value(envelope.kwargs)
-    except (Malformed, msgspec.DecodeError, ValueError):
-        return None, None
 
 
 def dead_letter(views: BrokerViews, job_id: str) -> DeadLetter:

@@ -31,6 +31,7 @@ KINDS: Final = (
     "queue.paused",
     "queue.resumed",
     "queue.purged",
+    "dead.exported",
 )
 _CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
 #: The codes after which a job has a result, or never will have one.

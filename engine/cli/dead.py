@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from headrace.jobs.editing import arguments_of
+from headrace.jobs.letters import dead_item
 
 from .. import admin, inspect
 from ..broker.views import BrokerViews
@@ -55,7 +56,7 @@ def list_dead(queue: str | None, limit: int, cursor: str, as_json: bool) -> None
     with opened_broker() as broker:
         letters, after = inspect.dead(broker, queue, cursor, limit)
     if as_json:
-        print_json([inspect.dead_item(letter) for letter in letters])
+        print_json([dead_item(letter) for letter in letters])
     else:
         rows = [
             (
@@ -80,7 +81,7 @@ def list_dead(queue: str | None, limit: int, cursor: str, as_json: bool) -> None
 def show_dead(job_id: str, as_json: bool) -> None:
     """Show a dead letter: what it was, why it died, its arguments and traceback."""
     with opened_broker() as broker:
-        item = inspect.dead_item(inspect.dead_letter(broker, job_id))
+        item = dead_item(inspect.dead_letter(broker, job_id))
     if as_json:
         print_json(item)
         return
@@ -122,7 +123,7 @@ def edit_dead(job_id: str, args_json: str | None, kwargs_json: str | None, as_js
         finally:
             connection.close()
     if as_json:
-        print_json(inspect.dead_item(changed))
+        print_json(dead_item(changed))
     else:
         click.echo(f"edited {job_id}; `headrace dead retry {job_id}` runs it")
 

@@ -5,6 +5,7 @@ between. Nothing is stored but counts; for any thread, and a line more or less b
 """
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ class Seldom:
 
     def warning(self, event: str, **fields: Any) -> None:
         """Write a warning, or count it."""
+        self._write(self._log.warning, event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Write an error, or count it."""
+        self._write(self._log.error, event, fields)
+
+    def _write(self, write: Callable[..., Any], event: str, fields: dict[str, Any]) -> None:
         now_s = time.monotonic()
         written_at_s = self._written_at_s.get(event)
         if written_at_s is not None and now_s - written_at_s < EVERY_S:
@@ -38,4 +46,4 @@ class Seldom:
         self._written_at_s[event] = now_s
         if more := self._seen.pop(event, 0):
             fields["times"] = more + 1
-        self._log.warning(event, **fields)
+        write(event, **fields)

@@ -13,6 +13,7 @@ from headrace.engine.broker.port import Bound, Registration, Submission
 from headrace.jobs import codec
 from headrace.jobs.disposition import DeadLetter, Disposition, Kind, pack_letter
 from headrace.jobs.editing import edited
+from headrace.jobs.letters import dead_item
 
 _numbers = itertools.count()
 
@@ -98,9 +99,9 @@ def test_editing_keeps_the_arguments_that_died(broker: MemoryBroker) -> None:
     """An edited letter shows the new arguments, when it was edited, and the arguments that it died with."""
     (job_id,) = bury(broker, 1)
     letter = inspect.dead_letter(broker, job_id)
-    assert inspect.dead_item(letter)["edited"] is None
+    assert dead_item(letter)["edited"] is None
     admin.dead_edit(broker, letter, [5], {"b": 6}, now_ms=99, max_payload_bytes=1000)
-    item = inspect.dead_item(inspect.dead_letter(broker, job_id))
+    item = dead_item(inspect.dead_letter(broker, job_id))
     assert ([5], {"b": 6}, "failed") == (item["args"], item["kwargs"], item["reason"])
     assert {"at_ms": 99, "args": [1], "kwargs": {"b": 2}} == item["edited"]
 
