@@ -18,7 +18,7 @@ from headrace.jobs.errors import JobNotFound, UnknownHandler
 from headrace.jobs.results import missing
 from headrace.jobs.states import State
 
-from .broker.views import BrokerViews, JobView, QueueView
+from .broker.views import BrokerViews, JobView, QueueView, wrong_cursor
 from .loops.worker import Worker
 from .observe.fleet import FleetRecord, HandlerCard
 from .observe.merging import merge
@@ -184,14 +184,22 @@ def dead_letter(views: BrokerViews, job_id: str) -> DeadLetter:
 
 
 def dead(views: BrokerViews, queue: str | None, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
-    """Return a page of dead letters, newest first in each queue, and the cursor of the next page; "" at the end."""
+    """Return a page of dead letters, newest first in each queue, and the cursor of the next page; "" at the end.
+
+    Raises:
+        InvalidArguments: the cursor is none that a page gave.
+    """
     return _paged(views, queue, cursor, limit, views.dead)
 
 
 def jobs(
     views: BrokerViews, queue: str | None, state: State | None, cursor: str, limit: int
 ) -> tuple[list[JobView], str]:
-    """Return a page of jobs that have not ended, queue by queue, and the cursor of the next page; "" at the end."""
+    """Return a page of jobs that have not ended, queue by queue, and the cursor of the next page; "" at the end.
+
+    Raises:
+        InvalidArguments: the cursor is none that a page gave.
+    """
     return _paged(views, queue, cursor, limit, lambda name, inner, count: views.jobs(name, state, inner, count))
 
 
@@ -204,6 +212,8 @@ def _paged(
     views: BrokerViews, queue: str | None, cursor: str, limit: int, turn: Callable[[str, str, int], tuple[list[T], str]]
 ) -> tuple[list[T], str]:
     """Page through queues one after the other; a cursor is "queue|cursor inside the queue"."""
+    if cursor and "|" not in cursor:
+        raise wrong_cursor(cursor)
     names = [queue] if queue is not None else views.queue_names()
     at, _, inner = cursor.partition("|")
     found: list[T] = []

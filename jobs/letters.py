@@ -62,6 +62,15 @@ def letter_of(queue: str, job_id: str, data: bytes) -> DeadLetter:
         )  # fmt: skip
 
 
+def is_letter(data: bytes) -> bool:
+    """Return whether bytes are a letter that can be read, so that its job can be run again."""
+    try:
+        unpack_letter(data)
+    except Malformed:
+        return False
+    return True
+
+
 def line_of(letter: DeadLetter) -> bytes:
     """Return its record as one line of JSON, without the newline."""
     return _encode(dead_item(letter))

@@ -12,6 +12,7 @@ import msgspec
 
 from headrace.jobs.codec import ResultRecord
 from headrace.jobs.disposition import DeadLetter
+from headrace.jobs.errors import InvalidArguments
 from headrace.jobs.states import State
 
 
@@ -41,6 +42,11 @@ def unpack_progress(packed: bytes | None) -> Progress | None:
         return None if packed is None else _progress(packed)
     except msgspec.DecodeError:
         return None
+
+
+def wrong_cursor(cursor: str) -> InvalidArguments:
+    """Return the error for what no page gave as its cursor; the caller's fault."""
+    return InvalidArguments(f"{cursor!r} is no cursor: give the one that the page before ended with, as it came")
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +105,7 @@ class PackedLetter(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         queue: Its queue.
         id: The job's id.
-        data: The letter's bytes.
+        data: The letter's bytes; empty, where letters are removed, for whatever they are by now.
     """
 
     queue: str
@@ -135,7 +141,10 @@ class BrokerViews(Protocol):
         """Return a page of jobs that have not ended, oldest first, and the next one's cursor; "" when there is none."""
 
     def dead(self, queue: str, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
-        """Return a page of dead letters, newest first, and the cursor of the next; "" when there is none."""
+        """Return a page of dead letters, newest first, and the cursor of the next; "" when there is none.
+
+        Letters that cannot be read, as those of another version, say so and hold their bytes; they are not retried.
+        """
 
     def dead_letter(self, job_id: str) -> DeadLetter | None:
         """Return one dead letter, or None."""

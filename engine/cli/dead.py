@@ -20,6 +20,7 @@ from .arguments import json_of
 from .opening import opened_broker, opened_connection
 from .options import json_option, limit_option, url_option
 from .output import print_json, print_record, print_table, time_of
+from .patience import Patience
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: How often a long run says how far it is.
@@ -166,7 +167,7 @@ def _handle(
     if job_ids and any(chosen.values()):
         raise click.UsageError("--queue, --reason, --name and --rate are for --all; ids are exact already")
     rate_per_s = _rate(chosen.get("rate"))
-    progress = _Progress(what)
+    progress, patience = _Progress(what), Patience()
     interrupted = False
     with opened_broker() as broker:
         if job_ids:
@@ -174,7 +175,8 @@ def _handle(
         else:
             choice = admin.Choice(queue=chosen["queue"], reason=chosen["reason"], name=chosen["name"])
             try:
-                handled = every(broker, choice, admin.Pace(rate_per_s, progress.note))
+                with patience.listening():
+                    handled = every(broker, choice, admin.Pace(rate_per_s, progress.note, uncut=patience.uncut))
             except KeyboardInterrupt:
                 handled, interrupted = admin.Handled(progress.count), True
     _report(what, handled, as_json=as_json)

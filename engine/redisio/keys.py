@@ -106,15 +106,15 @@ TABLE: Final = (
         type="zset",
         expires=False,
         holds="job id -> when it died, milliseconds by the server's clock",
-        writers="settle_special.lua; it and dead_beyond.lua remove what expired, dead_retry.lua, dead_remove.lua and "
-        "dead_drop what they take away",
+        writers="settle_special.lua; it and dead_beyond.lua remove what expired, dead_retry.lua and dead_remove.lua "
+        "what they take away",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:deadletter:ID",
         type="string",
         expires=True,
         holds="a packed dead letter",
-        writers="settle_special.lua, dead_edit.lua; dead_retry.lua, dead_remove.lua and dead_drop remove",
+        writers="settle_special.lua, dead_edit.lua; dead_retry.lua and dead_remove.lua remove",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:result:ID",

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -93,6 +94,21 @@ def test_what_is_interrupted_goes_on_where_it_stopped(broker: MemoryBroker) -> N
     assert 5 == len(left(broker))
     assert 5 == admin.dead_retry_all(broker).count
     assert 25 == broker.queues(["default"])[0].queued
+
+
+def test_a_batch_and_its_count_are_not_cut_apart(broker: MemoryBroker) -> None:
+    """What keeps interrupts away stands around each batch together with the note of it."""
+    bury(broker, 25)
+    said: list[object] = []
+
+    @contextmanager
+    def uncut() -> Iterator[None]:
+        said.append("in")
+        yield
+        said.append("out")
+
+    admin.dead_retry_all(broker, pace=Pace(100, said.append, sleep=lambda _: None, uncut=uncut))
+    assert ["in", 10, "out", "in", 20, "out", "in", 25, "out"] == said
 
 
 def test_editing_keeps_the_arguments_that_died(broker: MemoryBroker) -> None:
