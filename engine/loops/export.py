@@ -152,26 +152,31 @@ class DeadExport:
 
     async def run(self) -> None:
         """Export whenever there are too many, until cancelled."""
-        while True:
-            queues = self._depths.beyond()
-            if not queues:
-                self._came = anyio.Event()
-                await self._came.wait()
-                continue
-            try:
-                pause_s = await self._export(queues)
-            except BrokerUnavailable as error:
-                seldom.warning("export waits for the server", error=str(error))
-                pause_s = AWAY_PAUSE_S
-            except (OSError, ConfigError) as error:
-                seldom.error(
-                    "dead letters are not exported",
-                    queues=queues,
-                    why=str(error),
-                    then="they stay on the server, beyond max_dead; mend the folder, or drop some of them",
-                )
-                pause_s = RETRY_S
-            await anyio.sleep(pause_s)
+        try:
+            while True:
+                if queues := self._depths.beyond():
+                    await anyio.sleep(await self._try(queues))
+                else:
+                    self._came = anyio.Event()
+                    await self._came.wait()
+        finally:
+            self._tell(math.inf)
+
+    async def _try(self, queues: Sequence[str]) -> float:
+        """Do what `_export` does, and tell of what is in the way of it."""
+        try:
+            return await self._export(queues)
+        except BrokerUnavailable as error:
+            seldom.warning("export waits for the server", error=str(error))
+            return AWAY_PAUSE_S
+        except (OSError, ConfigError) as error:
+            seldom.error(
+                "dead letters are not exported",
+                queues=queues,
+                why=str(error),
+                then="they stay on the server, beyond max_dead; mend the folder, or drop some of them",
+            )
+            return RETRY_S
 
     async def _export(self, queues: Sequence[str]) -> float:
         """Export one batch; return the seconds until the next look."""

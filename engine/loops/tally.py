@@ -22,6 +22,8 @@ def record_settled(
     outcomes: Sequence[Outcome],
     dispositions: Sequence[Disposition],
     only_queue: str | None,
+    *,
+    ordinary: bool,
 ) -> None:
     """Count a settled batch.
 
@@ -31,10 +33,11 @@ def record_settled(
         outcomes: What the slots gave.
         dispositions: What was decided about each, in the same order.
         only_queue: The one queue that all are of; None where they may be of several.
+        ordinary: Whether all are done: none was retried, given up on or handed back.
     """
     retried: list[str] = []
     dead: list[str] = []
-    if any(disposition.kind for disposition in dispositions):
+    if not ordinary:
         for outcome, disposition in zip(outcomes, dispositions, strict=True):
             if disposition.kind is Kind.DEAD:
                 dead.append(outcome.work.label or MALFORMED)

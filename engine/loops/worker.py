@@ -366,11 +366,12 @@ class Worker:
         if suspect is not None:
             self._offer(suspect.bound.pool, (suspect,))
         now_s, queues = time.monotonic(), self._plan.queues
-        if any(disposition.kind for disposition in dispositions):
+        ordinary = not any(disposition.kind for disposition in dispositions)
+        if not ordinary:
             self._job_log.tell(now_s, outcomes, dispositions)
             self._export.died(died_in(dispositions))
         only_queue = next(iter(queues)) if len(queues) == 1 else None
-        record_settled(self.dispatcher.recorder, now_s, outcomes, dispositions, only_queue)
+        record_settled(self.dispatcher.recorder, now_s, outcomes, dispositions, only_queue, ordinary=ordinary)
 
     def _report_bytes(self) -> bytes:
         stuck = [label for pool in self.dispatcher.pools.values() for label in pool.statistics().stuck]

@@ -333,3 +333,15 @@ def test_dead_items_are_what_lines_hold() -> None:
         died_at_ms=1, body=codec.pack_envelope("a", b"\x91\xd4\x05\x01"),
     )  # fmt: skip
     assert [{"ext": 5, "base64": "AQ=="}] == dead_item(letter)["args"] == json.loads(export.line_of(letter))["args"]
+
+
+async def test_every_letter_is_told_of_at_last(
+    connect: Callable[[], OpenBroker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of several batches in a row the first has a line at once, and the others one at the end of the worker."""
+    monkeypatch.setattr(limits, "DEAD_EXPORT_COUNT", 5)
+    broker = connect()
+    bury(broker, 22)
+    stage = Stage(connect(), tmp_path)
+    await stage.run_until(lambda: 20 == len(stage.names))
+    assert [5, 15] == [line["letters"] for _, line in said(caplog, "dead letters exported")]
