@@ -4,7 +4,6 @@ The one source of the command line and the API. Blocking functions over a broker
 with a loop hop to a thread.
 """
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,7 +18,7 @@ from headrace.jobs.errors import InvalidArguments, JobNotFound, UnknownHandler
 from headrace.jobs.results import missing
 from headrace.jobs.states import State
 
-from .broker.views import BrokerViews, JobView, QueueView
+from .broker.views import BrokerViews, JobView, QueueView, wrong_cursor
 from .loops.worker import Worker
 from .observe.fleet import FleetRecord, HandlerCard, WorkerView, view_of
 from .observe.merging import merge
@@ -194,43 +193,6 @@ def outcome_fields(view: JobView) -> dict[str, Any]:
     }
 
 
-def dead_item(letter: DeadLetter) -> dict[str, Any]:
-    """Return a dead letter as people see it; args and kwargs are null where the entry cannot be read.
-
-    It is {id, queue, name, reason, error, traceback, attempts, deliveries, died_at_ms, args, kwargs, raw_base64,
-    edited}; `edited` is null, or {at_ms, args, kwargs}: when the arguments were changed last, and those that died.
-    """
-    args, kwargs = _arguments(letter.body)
-    was: dict[str, Any] | None = None
-    if not isinstance(letter.edited_at_ms, msgspec.UnsetType):
-        args_before, kwargs_before = _arguments(letter.original or b"")
-        was = {"at_ms": letter.edited_at_ms, "args": args_before, "kwargs": kwargs_before}
-    return {
-        "id": letter.id,
-        "queue": letter.queue,
-        "name": letter.name,
-        "reason": letter.reason,
-        "error": letter.error,
-        "traceback": letter.traceback,
-        "attempts": letter.attempts,
-        "deliveries": letter.deliveries,
-        "died_at_ms": letter.died_at_ms,
-        "args": args,
-        "kwargs": kwargs,
-        "raw_base64": base64.b64encode(letter.body).decode(),
-        "edited": was,
-    }
-
-
-def _arguments(body: bytes) -> tuple[Any, Any]:
-    """Return args and kwargs of an envelope as plain data; both None where it cannot be read."""
-    try:
-        envelope = codec.unpack_envelope(body)
-        return codec.plain_value(envelope.args), codec.plain_value(envelope.kwargs)
-    except (Malformed, msgspec.DecodeError, ValueError):
-        return None, None
-
-
 def dead_letter(views: BrokerViews, job_id: str) -> DeadLetter:
     """Return one dead letter.
 
@@ -247,14 +209,22 @@ def dead_letter(views: BrokerViews, job_id: str) -> DeadLetter:
 
 
 def dead(views: BrokerViews, queue: str | None, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
-    """Return a page of dead letters, newest first in each queue, and the cursor of the next page; "" at the end."""
+    """Return a page of dead letters, newest first in each queue, and the cursor of the next page; "" at the end.
+
+    Raises:
+        InvalidArguments: the cursor is none that a page gave.
+    """
     return _paged(views, queue, cursor, limit, views.dead)
 
 
 def jobs(
     views: BrokerViews, queue: str | None, state: State | None, cursor: str, limit: int
 ) -> tuple[list[JobView], str]:
-    """Return a page of jobs that have not ended, queue by queue, and the cursor of the next page; "" at the end."""
+    """Return a page of jobs that have not ended, queue by queue, and the cursor of the next page; "" at the end.
+
+    Raises:
+        InvalidArguments: the cursor is none that a page gave.
+    """
     return _paged(views, queue, cursor, limit, lambda name, inner, count: views.jobs(name, state, inner, count))
 
 
@@ -267,6 +237,8 @@ def _paged(
     views: BrokerViews, queue: str | None, cursor: str, limit: int, turn: Callable[[str, str, int], tuple[list[T], str]]
 ) -> tuple[list[T], str]:
     """Page through queues one after the other; a cursor is "queue|cursor inside the queue"."""
+    if cursor and "|" not in cursor:
+        raise wrong_cursor(cursor)
     names = [queue] if queue is not None else views.queue_names()
     at, _, inner = cursor.partition("|")
     found: list[T] = []

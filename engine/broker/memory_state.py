@@ -126,6 +126,7 @@ class MemoryQueue:
         self.later: dict[str, Job] = {}
         self.dead: Expiring[tuple[int, bytes]] = Expiring()
         self.dead_count = 0  #: letters ever; the number in each is its place in the listing
+        self.exporter: tuple[str, int] = ("", 0)  #: who exports dead letters beyond the bound, and until when alone
         self.submitted_count = 0  #: jobs ever submitted
         self.paused = False
         self.marks: Expiring[bool] = Expiring()  #: running jobs that are to be cancelled

@@ -12,6 +12,7 @@ import msgspec
 
 from headrace.jobs.codec import ResultRecord
 from headrace.jobs.disposition import DeadLetter
+from headrace.jobs.errors import InvalidArguments
 from headrace.jobs.states import State
 
 
@@ -41,6 +42,11 @@ def unpack_progress(packed: bytes | None) -> Progress | None:
         return None if packed is None else _progress(packed)
     except msgspec.DecodeError:
         return None
+
+
+def wrong_cursor(cursor: str) -> InvalidArguments:
+    """Return the error for what no page gave as its cursor; the caller's fault."""
+    return InvalidArguments(f"{cursor!r} is no cursor: give the one that the page before ended with, as it came")
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +101,20 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool = False
 
 
+class PackedLetter(msgspec.Struct, frozen=True, gc=False):
+    """A dead letter as it is kept, for whoever must not lose even one that it cannot read.
+
+    Attributes:
+        queue: Its queue.
+        id: The job's id.
+        data: The letter's bytes; empty, where letters are removed, for whatever they are by now.
+    """
+
+    queue: str
+    id: str
+    data: bytes
+
+
 class BrokerViews(Protocol):
     """Read-only views of a broker, and an operator's verbs.
 
@@ -123,7 +143,10 @@ class BrokerViews(Protocol):
         """Return a page of jobs that have not ended, oldest first, and the next one's cursor; "" when there is none."""
 
     def dead(self, queue: str, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
-        """Return a page of dead letters, newest first, and the cursor of the next; "" when there is none."""
+        """Return a page of dead letters, newest first, and the cursor of the next; "" when there is none.
+
+        Letters that cannot be read, as those of another version, say so and hold their bytes; they are not retried.
+        """
 
     def dead_letter(self, job_id: str) -> DeadLetter | None:
         """Return one dead letter, or None."""
@@ -136,6 +159,15 @@ class BrokerViews(Protocol):
 
     def dead_drop(self, job_ids: Sequence[str]) -> int:
         """Forget dead letters; return how many were there."""
+
+    def dead_beyond(self, queues: Sequence[str], keep: int, worker: str) -> list[PackedLetter]:
+        """Return the oldest dead letters beyond the newest `keep` of each queue, the oldest first, a bounded number.
+
+        They are for one worker to export: for DEAD_CLAIM_S after it has been told of some, others are told of none.
+        """
+
+    def dead_remove(self, letters: Sequence[PackedLetter]) -> list[bool]:
+        """Forget letters, each if it still is the same; return for each whether it was there and unchanged."""
 
     def fleet_put(self, worker: str, report: bytes, ttl_s: float) -> None:
         """Publish what a worker says of itself, for `ttl_s`; empty bytes take it back."""
