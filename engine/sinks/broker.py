@@ -15,11 +15,12 @@ import msgspec
 
 from headrace.config.logs import logger
 from headrace.jobs import codec
-from headrace.jobs.disposition import Disposition, Ended, Kind, Rules, bury_unread, decide, succeed_plainly
+from headrace.jobs.disposition import Disposition, Ended, Kind, Rules, decide, succeed_plainly
 from headrace.jobs.errors import BrokerUnavailable
 from headrace.jobs.outcome import Outcome, Status
 from headrace.jobs.retry import Retry
 from headrace.jobs.states import State
+from headrace.jobs.unread import bury_unread
 
 from ..broker.courier import Courier
 from ..broker.port import Broker, Lease

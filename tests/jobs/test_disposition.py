@@ -15,7 +15,6 @@ from headrace.jobs.disposition import (
     Ended,
     Kind,
     Rules,
-    bury_unread,
     decide,
     policy_of,
     succeed_plainly,
@@ -27,6 +26,7 @@ from headrace.jobs.outcome import Failure, Outcome, Status, Unpackable
 from headrace.jobs.results import unwrap
 from headrace.jobs.retry import TIMEOUT_ANCESTORS, Retry
 from headrace.jobs.states import State
+from headrace.jobs.unread import bury_unread
 
 NOW_MS = 1_795_406_593_154
 RULES = Rules(result_ttl_s=300, max_result_bytes=10_000)
