@@ -76,7 +76,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         queue: The queue that it came from.
         name: The handler's name; empty when the entry could not be read.
         reason: "failed", "timed_out", "crashed", "refused" (the handler raised FailJob), "invalid_arguments",
-            "unknown_handler" or "malformed".
+            "unknown_handler", "too_large" or "malformed".
         error: Type and message of the exception, or what is wrong with the entry.
         traceback: The traceback as text; may be empty.
         attempts: Tries that were made.
@@ -276,7 +276,7 @@ def bury_unread(
         job_id: The job's id.
         queue: Its queue.
         rules: The settings' part.
-        reason: "malformed", "unknown_handler", or "crashed" for a job that is not started once more.
+        reason: "malformed", "too_large", "unknown_handler", or "crashed" for a job that is not started once more.
         error: What is wrong, in words; cut to the limit of a message.
         now_ms: Wall-clock milliseconds since the epoch.
         name: The handler's name as far as it could be read.

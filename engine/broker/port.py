@@ -128,10 +128,12 @@ class Broker(Protocol):
     Attributes:
         waits: Whether verbs wait for a server, so that an event loop calls them from a thread.
         url: Where it is, without password.
+        max_payload_bytes: The most that a job may take; far larger ones it need not read, and says so in the lease.
     """
 
     waits: bool
     url: str
+    max_payload_bytes: int
 
     def publish(self, queue: str, jobs: Sequence[Submission], token: str, bound: Bound) -> list[str]:
         """Add a batch, all or none, and return the ids in order; a FirstId for each whose key another job has.

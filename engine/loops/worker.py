@@ -104,10 +104,7 @@ class Worker:
         self._broker = broker
         self._views = views
         self._started_at_ms = time.time_ns() // 1_000_000
-        rules = Rules(
-            result_ttl_s=settings.result_ttl_s,
-            max_result_bytes=settings.max_result_bytes,
-        )
+        rules = Rules(result_ttl_s=settings.result_ttl_s, max_result_bytes=settings.max_result_bytes)
         self._sink = BrokerSink(broker, rules, self._on_settled)
         self._sinks: tuple[Sink, ...] = (self._sink, *plan.sinks)
         gathers = any(handler.options.batch for handler in plan.registry)
@@ -123,7 +120,9 @@ class Worker:
         self.dispatcher.on_batch = _nothing
         self._progress = ProgressBoard()
         self._handlers = {name: bound for handler in plan.registry for name, bound in self._bind(handler)}
-        self._assigner = Assigner(self._handlers, settings.unknown_handler_grace_s, self.dispatcher.outbox.put)
+        self._assigner = Assigner(
+            self._handlers, settings.unknown_handler_grace_s, settings.max_payload_bytes, self.dispatcher.outbox.put
+        )
         self._fetcher = Fetcher(broker, self._feeds(), plan.queues, self._take)
         self._gathering = Gathering(self._handlers.values(), self.dispatcher.pools) if gathers else None
         if self._gathering is not None:
