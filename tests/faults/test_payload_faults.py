@@ -204,7 +204,7 @@ PLAN = plan_of(add, "async")
 BOUND = BoundHandler(PLAN, add, terms=Terms(timeout_s=0, ttl_ms=1000, max_deliveries=5))
 
 
-@settings(max_examples=100_000 if LONG else 200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20_000 if LONG else 200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False))
 def test_any_entry_becomes_a_call_or_a_letter(dice: random.Random) -> None:
     """Whatever an entry holds, it is one call of a handler, whose arguments fit or not, or it is given up in words."""
