@@ -85,6 +85,12 @@ def is_stuck(broker: OpenBroker, *labels: str) -> bool:
     return [labels] == [record.stuck for record in inspect.workers(broker)]
 
 
+def has_one_stuck(broker: OpenBroker, runner: str) -> bool:
+    """Whether all slots of a runner are there, one of them is taken, and that one is stuck."""
+    pool = inspect.statistics(broker).concurrency.runners[runner]
+    return (SLOTS[runner], 1, 1) == (pool.slots, pool.busy, pool.stuck)
+
+
 def lines(worker: Lone) -> list[dict[str, Any]]:
     """Return what a worker said."""
     return [json.loads(line) for line in worker.said.splitlines()]
@@ -162,8 +168,7 @@ def test_what_does_not_stop_keeps_its_slot_and_no_other(engine: Engine, worker: 
         assert f"in deaf_in_{'loop' if runner == 'async' else 'thread'}" in said["stack"]
         assert [*range(1, 21), *range(1, 21)] == [handle.result(timeout=WAIT_S) for handle in good]
         assert "running" == deaf.status()
-        pool = inspect.statistics(broker).concurrency.runners[runner]
-        assert (SLOTS[runner], 1, 1) == (pool.slots, pool.busy, pool.stuck)
+        until(partial(has_one_stuck, broker, runner), "the statistics to show one slot busy, and that one stuck")
         gate.touch()
         with pytest.raises(JobTimedOut, match=r"its timeout is 0\.1 s"):
             deaf.result(timeout=WAIT_S)
