@@ -101,6 +101,10 @@ MESSAGE_MIN_BYTES: Final = _KIB
 #: Over ten seconds of work at full speed (about 90,000 jobs/s on one core); 0 for no bound.
 MAX_QUEUE_LENGTH: Final = 1_000_000
 MAX_QUEUE_LENGTH_MAX: Final = 1_000_000_000
+#: A handler's name: figures and events are kept by name, and a producer may send any.
+NAME_MAX_CHARS: Final = 1_000
+#: What headrace's own counters may add to a job that is tried again, and must not make it too large.
+COUNTERS_MAX_BYTES: Final = 128
 #: Holds a million jobs of 1 KiB; reached first where jobs are large; 0 for no bound.
 MAX_QUEUE_BYTES: Final = _GIB
 MAX_QUEUE_BYTES_MAX: Final = 1024 * _GIB

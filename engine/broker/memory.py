@@ -49,6 +49,8 @@ class MemoryBroker(MemoryControl):
         faults: Failures to come, in order; see Fault.
     """
 
+    max_payload_bytes: int = limits.MAX_PAYLOAD_BYTES
+
     def __init__(self, url: str = "memory://", *, now_ms: Callable[[], int] = wall_ms) -> None:
         super().__init__(Access(state_of(url), now_ms))
         self.url = url

@@ -138,11 +138,13 @@ class Broker(Protocol):
         url: Where it is, without password.
         on_queues_lost: Called, from any thread, with queues that a registered worker found gone and made anew, as when
             the server was emptied; whoever is told must be short and must not raise.
+        max_payload_bytes: The most that a job may take; far larger ones it need not read, and says so in the lease.
     """
 
     waits: bool
     url: str
     on_queues_lost: Callable[[Sequence[str]], None]
+    max_payload_bytes: int
 
     def publish(self, queue: str, jobs: Sequence[Submission], token: str, bound: Bound) -> list[str]:
         """Add a batch, all or none, and return the ids in order; a FirstId for each whose key another job has.

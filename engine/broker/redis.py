@@ -55,6 +55,8 @@ class RedisBroker(RedisControl):
         revive: Called when the server cannot be reached, before a second try.
     """
 
+    max_payload_bytes: int = limits.MAX_PAYLOAD_BYTES
+
     def __init__(self, url: str, *, namespace: str = "headrace", revive: Callable[[], None] | None = None) -> None:
         self._address = msgspec.structs.replace(parse_address(url), revive=revive)
         self.url = self._address.url
@@ -288,7 +290,11 @@ class RedisBroker(RedisControl):
             with self._noting:  # what a sweep and a search bring both at the same time comes once
                 news = hold.take(triples[::3])
             each = zip(news, triples[::3], triples[1::3], triples[2::3], strict=True)
-            leases += [lease_of(hold.source, entry, fields, count) for is_new, entry, count, fields in each if is_new]
+            leases += [
+                lease_of(hold.source, entry, fields, count, max_bytes=self.max_payload_bytes)
+                for is_new, entry, count, fields in each
+                if is_new
+            ]
         return leases
 
     def _enter(self, wire: Wire, standing: Standing, before: str) -> None:
@@ -352,7 +358,7 @@ class RedisBroker(RedisControl):
         for stream, entries in reply or ():
             hold = standing.queues[queues[jobs.index(stream)]]
             hold.last = entries[-1][0]
-            leases += leases_of(hold.source, entries)
+            leases += leases_of(hold.source, entries, self.max_payload_bytes)
         return leases
 
     def _mend(self, error: ResponseError, standing: Standing) -> None:

@@ -120,7 +120,9 @@ class Worker:
                 note_progress=self._progress.note,
             )
         )
-        self._assigner = Assigner(self._handlers, settings.unknown_handler_grace_s, self.dispatcher.outbox.put)
+        self._assigner = Assigner(
+            self._handlers, settings.unknown_handler_grace_s, settings.max_payload_bytes, self.dispatcher.outbox.put
+        )
         self._fetcher = Fetcher(broker, self._feeds(), plan.queues, self._take)
         never_twice = [handler for handler in plan.registry if handler.options.on_crash == "dead"]
         self._on_crash_dead = bool(never_twice)
