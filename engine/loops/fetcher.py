@@ -6,6 +6,7 @@ through full pools, ends the fetching. It owns nothing but its own counters.
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import anyio
@@ -55,6 +56,8 @@ class Fetcher:
         self._courier = Courier(broker.waits)
         self._prefetch = {pool: Prefetch() for pools in feeds.values() for pool in pools}
         self._credit = dict.fromkeys(feeds, 0)
+        #: Jobs that were fetched, by queue.
+        self.fetched = dict.fromkeys(feeds, 0)
         self._room = anyio.Event()
         self._jobs = anyio.Event()
         self._kept: set[Pool] = set()
@@ -102,6 +105,10 @@ class Fetcher:
     def on_jobs(self) -> None:
         """Say that there may be jobs; for brokers that do not wait in `fetch`. Called in the loop."""
         self._jobs.set()
+
+    def slots(self) -> dict[str, int]:
+        """Return for each queue in how many slots its jobs may run, whatever they do now."""
+        return {queue: sum(pool.slots for pool in pools) for queue, pools in self._feeds.items()}
 
     @property
     def depth(self) -> int:
@@ -228,8 +235,11 @@ class Fetcher:
     def _charge(self, leases: Sequence[Lease]) -> None:
         """Share turns by weight: each queue earns its weight a round, the one that was read pays the whole round."""
         if len(self._feeds) == 1:
+            self.fetched[leases[0].source.queue] += len(leases)
             return
-        read = {lease.source.queue for lease in leases}
+        read = Counter([lease.source.queue for lease in leases])
+        for queue, count in read.items():
+            self.fetched[queue] += count
         total = sum(self._weights.values())
         for queue in self._credit:
             self._credit[queue] += self._weights[queue]
