@@ -4,7 +4,7 @@ Runs with each adapter of conftest.py.
 """
 
 import msgspec
-from making import FREE, HOUR_MS, QUEUE, Advance, Join, body, done, fetch, number_of, states, submit, take
+from making import FREE, HOUR_MS, QUEUE, Advance, Join, body, dead, done, fetch, number_of, states, submit, take
 from places import FullBroker, eventually
 
 from headrace.engine.broker.port import Pace, Registration, Submission
@@ -131,6 +131,36 @@ def test_a_pace_holds_no_job_back_before_its_time(broker: FullBroker, advance: A
     submit(broker, 5)
     submit(broker, 1, delay_ms=HOUR_MS)
     assert 3_000.0 < (broker.promote([QUEUE], {QUEUE: Pace(again_s=0.02)}) or 0.0) <= 3_600.0
+
+
+def test_moved_jobs_are_settled_once(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """A batch of moved jobs, some of which have ended before, ends the others; the first records stand."""
+    worker, job_ids = join("w1"), submit(broker, 6, delay_ms=1)
+    advance(0.05)
+    broker.promote([QUEUE])
+    leases = fetch(worker)
+    assert 0 == worker.settle([done(lease, "first") for lease in leases[:2]])
+    for _ in range(2):
+        assert 0 == worker.settle([done(lease, "second") for lease in leases])
+    values = [msgspec.msgpack.decode(record.value) for record in broker.records(job_ids) if record]
+    assert ["first"] * 2 + ["second"] * 4 == values
+    assert [State.SUCCEEDED] * 6 == states(broker, job_ids)
+    view = broker.queues([QUEUE])[0]
+    assert (0, 0, 0) == (view.queued, view.running, view.delayed)
+
+
+def test_a_late_resend_leaves_a_retried_dead_letter_alone(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """A job that died and was put back into its queue is found there, whatever is said of its earlier delivery."""
+    worker, job_ids = join("w1"), submit(broker, 2, delay_ms=1)
+    advance(0.05)
+    broker.promote([QUEUE])
+    leases = fetch(worker)
+    worker.settle([dead(leases[0])])
+    assert 1 == broker.dead_retry(job_ids[:1])
+    worker.settle([done(lease) for lease in leases])
+    assert [State.QUEUED, State.SUCCEEDED] == states(broker, job_ids)
+    (again,) = fetch(worker)
+    assert job_ids[0] == again.job_id
 
 
 # Registrations -------------------------------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ OTHER = "other"
 GATHERED_COUNT = 1_000
 #: What a flood has on its way at a time: jobs on their own, each in a round trip with its neighbours, and one batch.
 SINGLES, BATCH_COUNT = 10, 50
+#: How long its jobs take: so long that the handlers and not the machine's other work say how fast a queue drains, and
+#: the number of records, and with it the server's memory, stays the same.
+FLOOD_JOB_MS = 40.0
 #: How long a producer leaves a full queue alone.
 FULL_PAUSE_S = 0.01
 #: How failing jobs are tried again: often, and in the end `RETRY_MAX_S` apart, less up to half.
@@ -126,8 +129,8 @@ def make_engine(url: str, truth: Truth, **settings: Any) -> tuple[Engine, Mappin
         truth.note("live", number, time.monotonic() - submitted_s)
 
     @engine.job
-    async def slow(number: int) -> None:
-        await anyio.sleep(0.005)
+    async def slow(number: int, milliseconds: float) -> None:
+        await anyio.sleep(milliseconds / 1000)
         truth.note("done", number)
 
     @engine.job(retry=STUBBORN)
@@ -177,9 +180,9 @@ class Flood:
     async def _take(self, batch: Sequence[int]) -> bool:
         try:
             if len(batch) == 1:
-                await self._slow.submit(batch[0])
+                await self._slow.submit(batch[0], FLOOD_JOB_MS)
             else:
-                await self._slow.submit_many((number,) for number in batch)
+                await self._slow.submit_many((number, FLOOD_JOB_MS) for number in batch)
         except QueueFull:
             self._truth.note("refused", time.monotonic())
             return False

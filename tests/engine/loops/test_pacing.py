@@ -136,3 +136,30 @@ async def test_a_burst_ends_when_nothing_is_due() -> None:
     with anyio.fail_after(WAIT_S):
         await engine.run(burst=True)
     assert list(range(2_000)) == done
+
+
+@pytest.mark.anyio
+async def test_a_paused_queue_takes_a_few() -> None:
+    """Into a paused queue due jobs are brought as far as its slots need them, and all run once it is resumed."""
+    engine = Engine("memory://paused-herd", slots=5)
+    done: list[int] = []
+
+    @engine.job
+    async def work(number: int) -> None:
+        done.append(number)
+
+    async with engine.running():
+        broker = engine.connection.open()
+        broker.pause("default", True)
+        await work.options(delay="1ms").submit_many((number,) for number in range(1_000))
+        with anyio.fail_after(WAIT_S):
+            while broker.queues(["default"])[0].queued < AHEAD_A_SLOT * 5:
+                await anyio.sleep(0.01)
+            await anyio.sleep(0.3)  # time for some thirty looks, if nothing held them back
+            view = broker.queues(["default"])[0]
+            assert 1_000 == view.queued + view.delayed
+            assert AHEAD_A_SLOT * 5 <= view.queued < 100
+            broker.pause("default", False)
+            while len(done) < 1_000:
+                await anyio.sleep(0.01)
+    assert list(range(1_000)) == done
