@@ -90,7 +90,7 @@ class Load:
         """See that all was done once and noted, and that the server holds nothing that it should not."""
         queues = [f"headrace:{{{queue}}}:" for queue in ("default", OTHER)]
         until(lambda: not any(self.client.xlen(f"{queue}jobs") for queue in queues), "the queues to be empty")
-        until(lambda: not leftovers(self.client, workers=len(workers)), f"{leftovers(self.client, workers=1)} to go")
+        until(lambda: not leftovers(self.client, workers=len(workers)), "what should not be there to go")
         ended = [queue + key for queue in queues for key in ("delayed", "bodies", "index", "dead", "cancelled")]
         assert 0 == self.client.exists(*ended)
         self.stop(*workers)
@@ -154,15 +154,15 @@ class Samples:
                 self.seen[name].append(look(pid))
             time.sleep(SAMPLE_EVERY_S)
 
-    def growth(self) -> dict[str, tuple[float, float, float]]:
-        """Return each process's median memory of the second fifth and of the last in MB, and the share that it grew."""
-        found = {}
-        for name, samples in self.seen.items():
-            fifth = len(samples) // 5
-            before = statistics.median(each.rss_bytes for each in samples[fifth : 2 * fifth])
-            after = statistics.median(each.rss_bytes for each in samples[-fifth:])
-            found[name] = (before / 1e6, after / 1e6, after / before - 1)
-        return found
+    def fifths_mb(self) -> dict[str, list[float]]:
+        """Return for each process the median memory of each fifth of the time, in MB."""
+        return {
+            name: [
+                statistics.median(each.rss_bytes for each in part) / 1e6
+                for part in ([*samples[len(samples) * i // 5 : len(samples) * (i + 1) // 5]] for i in range(5))
+            ]
+            for name, samples in self.seen.items()
+        }
 
     def more_files(self) -> dict[str, int]:
         """Return for each process how many more files it had open at most in the last fifth than in the second."""
