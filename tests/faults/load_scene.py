@@ -181,6 +181,11 @@ def look(pid: int) -> Sample:
     return Sample(pages * _PAGE_BYTES, len(os.listdir(f"/proc/{pid}/fd")))
 
 
+def waited_for_core_s(pid: int) -> float:
+    """Return for how long a process could have run, since it began, and had no core to run on."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 def quantiles_ms(took_s: Sequence[float]) -> dict[str, float]:
     """Return the median, the 99th of a hundred and the greatest, in milliseconds."""
     ordered, last = sorted(took_s), len(took_s) - 1

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -11,10 +11,10 @@ from typing import Self
 import pytest
 from fleet import LONG, LOOPS
 from journal import until
-from load_scene import Load, Pings, Samples, quantiles_ms
+from load_scene import Load, Pings, Samples, quantiles_ms, waited_for_core_s
 from loaded import BATCH_COUNT, OTHER, RETRY_MAX_S, SLOTS
 
-from servers import Server, start_valkey
+from servers import Server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory and files are read from /proc")
 
@@ -23,10 +23,13 @@ HERD_COUNT, HERD_AHEAD_S = (1_000_000, 150.0) if LONG else (10_000, 2.5)
 #: How long the herd may take: some 20,000 jobs a second are done on two cores, 2,000 on a busy machine.
 HERD_PATIENCE_S = 30.0 + HERD_COUNT / 2_000
 #: How late a live job may start beside the herd. A worker has 100 ms of work waiting in the queue, 40 ms in hand, and
-#: what it settles; without pacing it would be behind the whole herd. In `make test` a deadline only.
-LIVE_LATE_S = 0.5 if LONG else 5.0
-#: The server's promise, and a bound for machines that do other work.
-PING_LATE_S = 0.02 if LONG else 0.5
+#: what it settles; without pacing it would be behind the whole herd.
+LIVE_LATE_S = 0.5
+#: How late the server may answer 99 of 100; the longest script takes it some 5 ms.
+PING_LATE_S = 0.02
+#: Both are deadlines only in `make test`, and where other processes keep the server waiting for a core for longer than
+#: this share of the time, so that it is halted in the middle of things.
+BUSY_LIVE_LATE_S, BUSY_PING_LATE_S, WAITED_MAX = 10.0, 1.0, 0.1
 #: Jobs whose target is down, for how long, and jobs of a healthy handler beside them: so many each 50 ms.
 CALLERS, OUTAGE_S, HEALTHY_COUNT = 300, 120.0 if LONG else 2.5, 20
 #: Over how long the rates of these and of the calls at the end of the outage are taken.
@@ -39,15 +42,8 @@ GROWTH_MAX = 0.05 if LONG else 1.0
 FLOOD_BOUND = 2_000
 
 
-@pytest.fixture
-def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that nobody uses: how late its answers are is the machine's doing."""
-    with start_valkey(tmp_path_factory.mktemp("idle")) as server:
-        yield server
-
-
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_herd_lets_live_jobs_pass(server: Server, idle: Server, tmp_path: Path, loop: str) -> None:
+def test_a_herd_lets_live_jobs_pass(server: Server, tmp_path: Path, loop: str) -> None:
     """However many jobs are due in one second, the server answers, live jobs start soon, and each job is done once."""
     with Load(server, tmp_path, max_queue_length=HERD_COUNT + 10_000, result_ttl=60, lease=5) as load:
         worker = load.worker(loop)
@@ -61,16 +57,19 @@ def test_a_herd_lets_live_jobs_pass(server: Server, idle: Server, tmp_path: Path
         ahead_s = (due_at - datetime.now(UTC)).total_seconds()
         assert ahead_s > 0, "this machine takes so long to submit a herd that it is none; submit it further ahead"
         time.sleep(ahead_s)
-        began_s = time.monotonic()
-        with Pings(server) as pings, Pings(idle) as machine:
+        began_s, waited_s = time.monotonic(), waited_for_core_s(server.process.pid)
+        with Pings(server) as pings:
             beside = live_jobs(load, lambda: load.truth.count("done") >= HERD_COUNT, HERD_PATIENCE_S)
         took_s = time.monotonic() - began_s
+        waited = (waited_for_core_s(server.process.pid) - waited_s) / took_s
+        is_own = LONG and waited < WAITED_MAX
+        live_late_s, ping_late_s = (LIVE_LATE_S, PING_LATE_S) if is_own else (BUSY_LIVE_LATE_S, BUSY_PING_LATE_S)
         print(f"\n{HERD_COUNT} jobs due at once, {loop}: done in {took_s:.1f} s, {HERD_COUNT / took_s:,.0f}/s")
-        print(f"  PING ms: {quantiles_ms(pings.took_s)}; of an idle server beside it {quantiles_ms(machine.took_s)}")
+        print(f"  PING ms: {quantiles_ms(pings.took_s)}; the server waited for a core {waited:.0%} of the time")
         for queue, waits_s in beside.items():
             print(f"  live jobs, queue {queue}, ms: usually {quantiles_ms(usual[queue])}, now {quantiles_ms(waits_s)}")
-            assert quantiles_ms(waits_s)["p99"] < LIVE_LATE_S * 1000
-        assert quantiles_ms(pings.took_s)["p99"] < PING_LATE_S * 1000 + quantiles_ms(machine.took_s)["p99"]
+            assert quantiles_ms(waits_s)["p99"] < live_late_s * 1000
+        assert quantiles_ms(pings.took_s)["p99"] < ping_late_s * 1000
         load.leave(worker)
 
 
