@@ -55,6 +55,7 @@ class Connection:
                 self._broker = open_broker(url, namespace=self._settings.namespace, revive=revive)
                 self._broker.result_ttl_s = self._settings.result_ttl_s
                 self._broker.dead_ttl_s = self._settings.dead_ttl_s
+                self._broker.max_payload_bytes = self._settings.max_payload_bytes
             self._users += 1
             return self._broker
 
@@ -71,6 +72,18 @@ class Connection:
             broker.close()
             if server is not None:
                 server.release()
+
+    def data_folder(self) -> Path:
+        """Return where files of this program's own go: the embedded server's folder, else where that would lie.
+
+        Raises:
+            ConfigError: there is neither a project nor a home folder.
+        """
+        from .embedded.place import data_folder
+
+        if self._server is not None:
+            return self._server.data_folder
+        return data_folder(None, environ=self._environ, folder=self._folder)
 
     def _url(self) -> str:
         url = self._settings.url

@@ -137,7 +137,7 @@ class Telling:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._guarded, function, event, met)
         except BaseException as error:
-            if isinstance(error, anyio.get_cancelled_exc_class()) or native.is_cancelled():
+            if issubclass(type(error), anyio.get_cancelled_exc_class()) or native.is_cancelled():
                 raise
             met.append(error)
         if met:  # the first is the function's own, the others what it left behind
@@ -151,7 +151,7 @@ class Telling:
             if count is not None and count():
                 raise asyncio.CancelledError("it told asyncio to cancel the coroutine that it ran in")
         except BaseException as error:
-            if native.is_cancelled() and isinstance(error, anyio.get_cancelled_exc_class()):
+            if native.is_cancelled() and issubclass(type(error), anyio.get_cancelled_exc_class()):
                 raise
             met.append(error)
         finally:

@@ -99,6 +99,7 @@ class Errors(msgspec.Struct, frozen=True, kw_only=True):
         retried (jobs): Jobs that were sent round again after such a run, counted once each time.
         timed_out (runs): Runs that were stopped at their timeout.
         dead (jobs): Jobs that were given up on and went to the dead letters.
+        exported (jobs): Dead letters that were moved to a file, the oldest of queues with more than `max_dead`.
         rate (share): Failed runs of all completed runs in the last 60 seconds, 0 to 1; 0 when there were none.
     """
 
@@ -106,6 +107,7 @@ class Errors(msgspec.Struct, frozen=True, kw_only=True):
     retried: int = 0
     timed_out: int = 0
     dead: int = 0
+    exported: int = 0
     rate: float = 0.0
 
 
@@ -159,7 +161,7 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One queue, as the server has it.
 
     Attributes:
-        delayed (jobs): Waiting for their time, retries included.
+        delayed (jobs): Waiting for their time, retries included; of many that are due at once, those not yet needed.
         queued (jobs): Due, waiting for a worker.
         running (jobs): In the hands of workers.
         dead (jobs): In the dead letters.

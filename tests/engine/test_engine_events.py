@@ -235,6 +235,20 @@ async def group_of_exits(event: Event) -> None:
     raise BaseExceptionGroup("both", [SystemExit(1), KeyboardInterrupt()])
 
 
+class Unsayable(BaseException):
+    """An exception that ends whoever wants to print it."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    __repr__ = __str__
+
+
+async def unsayable(event: Event) -> None:
+    """Raise what cannot be printed."""
+    raise Unsayable
+
+
 async def open_scope(event: Event) -> None:
     """Leave a cancel scope open, and cancelled."""
     scope = anyio.CancelScope()
@@ -257,7 +271,7 @@ def raising(error: type[BaseException], *, plain: bool) -> Callable[[Event], Any
 
 WICKED: dict[str, Callable[[Event], Any]] = {
     function.__name__: function
-    for function in (stray_cancellation, own_cancellation, own_late_cancellation, group_of_exits, open_scope)
+    for function in (stray_cancellation, own_cancellation, own_late_cancellation, group_of_exits, unsayable, open_scope)
 } | {
     f"{error.__name__} {'plain' if plain else 'async'}": raising(error, plain=plain)
     for error in (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, StopIteration)

@@ -260,7 +260,7 @@ async def test_a_decorated_handler_is_unwrapped() -> None:
         assert "unwrapped" == plain(await runner.bind(plan_of(handlers.decorated.function, "process"))())
 
 
-async def test_nothing_is_left_behind() -> None:
+async def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """After the runner neither a process nor an open file is left, whatever happened inside, a raised error too."""
     async with ProcessRunner(1) as runner:
         await runner.bind(plan_of(handlers.add, "process"))(1, 2)
@@ -271,8 +271,10 @@ async def test_nothing_is_left_behind() -> None:
         async with ProcessRunner(3, ProcessSettings(warm_count=1)) as runner:
             with pytest.raises(JobCrashed):
                 await runner.bind(plan_of(handlers.exit_hard, "process"))(1)
-            with anyio.move_on_after(0.1):
-                await runner.bind(plan_of(handlers.spin, "process"))()
+            async with anyio.create_task_group() as group:
+                group.start_soon(runner.bind(plan_of(handlers.spin_telling, "process")), str(tmp_path / "told"))
+                await until(lambda: says(tmp_path / "told", "running"))
+                group.cancel_scope.cancel()
             pids.extend(runner.pids)
             raise ValueError("mine")
 

@@ -22,7 +22,7 @@ def unread(options: EnvelopeOptions | None, starts: int = 0, grace_s: float = 60
     put: list[Outcome] = []
     entry = b"%d-0" % (int(time.time() * 1000) - 365 * DAY_MS)
     lease = Lease(Source("q", "w"), entry, pack_envelope("later", options=options), starts=starts)
-    assert {} == Assigner({}, grace_s, put.append).assign([lease])
+    assert {} == Assigner({}, grace_s, 1000, put.append).assign([lease])
     (outcome,) = put
     found = outcome.work
     assert isinstance(found, Unread)
@@ -75,4 +75,4 @@ async def test_going_round_keeps_the_starts_of_the_entry() -> None:
     options = unpack_envelope(unread(EnvelopeOptions(deliveries=1, starts=3), starts=2).body).options
     assert options is not None
     assert (3, 5) == (options.deliveries, options.starts)
-    assert 3 == unread(EnvelopeOptions(starts=3), grace_s=0).starts_before
+    assert 3 == unread(EnvelopeOptions(starts=3), grace_s=0).options.starts_before
