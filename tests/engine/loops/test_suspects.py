@@ -88,7 +88,7 @@ def test_a_suspect_that_was_taken_back_makes_room_for_the_next() -> None:
 
 def test_who_waits_may_be_withdrawn() -> None:
     """The one that waits is taken out when chosen, or old, and another may wait then; the one that runs is not."""
-    suspects, first, second, third = Suspects([5]), suspect(1), suspect(2), suspect(3)
+    suspects, first, second, third = Suspects({"ok": 5}, 5), suspect(1), suspect(2), suspect(3)
     suspects.sift([first, second])
     assert [] == suspects.withdraw(lambda job: job is first)
     assert [second] == suspects.withdraw(lambda job: job is second)
