@@ -44,6 +44,7 @@ class Assigner:
         now_ms = int(now_s * 1000)
         batches: dict[str, list[Assignment]] = {}
         get = self._handlers.get
+        entered_ms, entered_at_s = b"", 0.0  # of the lease before, which is of the same millisecond more often than not
         for lease in leases:
             if lease.problem is not None:
                 self._bury(lease, "", lease.problem)
@@ -67,7 +68,9 @@ class Assigner:
                     continue
             if (lease.starts or (options is not None and options.deliveries)) and self._is_dead(lease, envelope, bound):
                 continue
-            entered_at_s = int(lease.entry.partition(b"-")[0]) / 1000
+            at_ms = lease.entry.partition(b"-")[0]
+            if at_ms != entered_ms:
+                entered_ms, entered_at_s = at_ms, int(at_ms) / 1000
             if bound.expires_s is not None and now_s - entered_at_s > bound.expires_s:
                 self._expire(lease, envelope, bound)
                 continue

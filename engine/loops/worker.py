@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import compress
 from typing import Any
 
 import anyio
@@ -300,8 +301,8 @@ class Worker:
         """Hand leases to the pools; unstarted ones of a stopping worker are given back by `_drain`."""
         for name, batch in self._assigner.assign(leases).items():
             pool = self.dispatcher.pools[name]
-            for queue in {assignment.queue for assignment in batch}:
-                self._fetcher.learn(queue, pool)
+            for source in {assignment.lease.source for assignment in batch}:
+                self._fetcher.learn(source.queue, pool)
             self._offer(name, self._suspects.sift(batch))
         for outcome in self._suspects.turned_away():
             self.dispatcher.outbox.put(outcome)
@@ -347,20 +348,19 @@ class Worker:
         if suspect is not None:
             self._offer(suspect.bound.pool, (suspect,))
         recorder, now_s = self.dispatcher.recorder, time.monotonic()
-        retried: list[str] = []
-        dead: list[str] = []
-        if any(disposition.kind for disposition in dispositions):
+        retried, dead = list[str](), list[str]()
+        statuses = [outcome.status for outcome in outcomes]
+        all_succeeded = statuses.count(Status.SUCCEEDED) == len(statuses)  # and so all are done: nothing to look into
+        if not all_succeeded and any(disposition.kind for disposition in dispositions):
             self._job_log.tell(now_s, outcomes, dispositions)
             for outcome, disposition in zip(outcomes, dispositions, strict=True):
                 if disposition.kind is Kind.DEAD:
                     dead.append(outcome.work.label or MALFORMED)
                 elif disposition.kind is Kind.RETRY and outcome.status is not Status.UNREADABLE:
                     retried.append(outcome.work.label)
-        if any(outcome.status is Status.UNREADABLE for outcome in outcomes):
-            pairs = [
-                pair for pair in zip(outcomes, dispositions, strict=True) if pair[0].status is not Status.UNREADABLE
-            ]
-            outcomes, dispositions = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        if not all_succeeded and Status.UNREADABLE in statuses:
+            read = [status is not Status.UNREADABLE for status in statuses]
+            outcomes, dispositions = list(compress(outcomes, read)), list(compress(dispositions, read))
         waits_s = [outcome.started_at_s - outcome.work.offered_at_s for outcome in outcomes]
         recorder.record_batch(now_s, outcomes, waits_s, retried, dead)
         if len(self._plan.queues) == 1:
