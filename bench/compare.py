@@ -18,13 +18,16 @@ LOOPS = ("asyncio", "uvloop", "trio")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("folder", type=pathlib.Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--loop", choices=LOOPS, nargs="+", default=["asyncio", "trio"])
     parser.add_argument("--fsync", choices=FSYNC, default="everysec")
     parser.add_argument("--no-results", action="store_true")
     arguments = parser.parse_args()
+    if arguments.folder is None:  # `make bench` runs every script
+        print("compare.py: name another checkout to compare with")
+        return
     other = str(arguments.folder / ".venv" / "bin" / "python")
     base = ["--jobs", str(arguments.jobs), "--fsync", arguments.fsync]
     base += ["--no-results"] if arguments.no_results else []
