@@ -139,7 +139,7 @@ async def calls_of(jobs: int) -> int:
     async with dispatcher:
         terms = Terms(timeout_s=300.0, ttl_ms=300_000, max_deliveries=5)
         bound = BoundHandler(plan, dispatcher.bind(plan), terms=terms)
-        assigner = Assigner({"noop": bound}, 3600.0, dispatcher.outbox.put)
+        assigner = Assigner({"noop": bound}, 3600.0, 1_000_000, dispatcher.outbox.put)
         with Calls() as calls:
             leases: list[Lease] = leases_of(source, replies)
             dispatcher.offer("async", assigner.assign(leases)["async"])
