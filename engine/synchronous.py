@@ -134,8 +134,8 @@ def _loop_of_this_thread() -> str:
 
     Asked of the libraries: context variables, as sniffio has them, follow a call into threads that run no loop.
     """
-    trio = sys.modules.get("trio.lowlevel")  # where nobody has imported it, it runs nothing
-    if trio is not None and trio.in_trio_run():
+    in_trio_run = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)  # not imported: it runs nothing
+    if in_trio_run is not None and in_trio_run():
         return "trio"
     try:
         asyncio.get_running_loop()
