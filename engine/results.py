@@ -150,8 +150,8 @@ def too_long(job_id: str, waited_s: float, away: BrokerUnavailable | None = None
     """Return the error of a wait that ended before the job did, as far as is known."""
     if away is not None:
         return WaitTimeout(
-            f"whether job {job_id} has ended is not known after {waited_s:g} s: the server could not be asked; only the "
-            f"wait ended, the job is where it was: ask again when the server is back ({away})"
+            f"whether job {job_id} has ended is not known after {waited_s:g} s: the server could not be asked; "
+            f"only the wait ended: ask again when the server is back ({away})"
         )
     return WaitTimeout(
         f"job {job_id} had not ended after {waited_s:g} s; only the wait ended, the job goes on: ask again, "

@@ -14,8 +14,8 @@ from functools import partial
 from typing import Final
 
 from headrace.jobs import ids
-from headrace.jobs.codec import ResultRecord
-from headrace.jobs.errors import BrokerUnavailable, Outlook
+from headrace.jobs.codec import Malformed, ResultRecord
+from headrace.jobs.errors import BrokerUnavailable, Outlook, ResultUnavailable
 from headrace.jobs.results import missing
 from headrace.jobs.states import ENDED
 
@@ -96,13 +96,9 @@ class Looks:
         if self._pid != os.getpid():
             self._begin()
         with self._lock:
-            if wait.has_left or wait.done:
-                return
-            self._line[wait] = None
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="headrace-looks", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+            if not wait.has_left and not wait.done:
+                self._line[wait] = None
+                self._run_thread()
 
     def leave(self, wait: Wait) -> None:
         """Look no more for whoever waits no longer."""
@@ -121,6 +117,12 @@ class Looks:
         self._line: dict[Wait, None] = {}  #: in their order
         self._thread: threading.Thread | None = None
         self._away = None
+
+    def _run_thread(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="headrace-looks", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
 
     def _run(self) -> None:
         pause_s = AWAY_FIRST_S
@@ -162,7 +164,7 @@ class Looks:
                 for wait in waits:
                     self._look([wait])
             else:
-                waits[0].answer(error=error)
+                waits[0].answer(error=_unreadable(waits[0].job_id, error) if isinstance(error, Malformed) else error)
 
     def _look_together(self, waits: Sequence[Wait]) -> None:
         self._name(waits)
@@ -173,7 +175,7 @@ class Looks:
             error = missing(wait.job_id, existed=gone[wait.job_id]) if wait.job_id in gone else None
             wait.answer(records.get(wait.job_id), error)
         if self._broker.events.closed and not all(wait.done for wait in waits):  # else the watch says so, and we look
-            raise BrokerUnavailable("the broker was closed by this program while a result was waited for; open it again")
+            raise BrokerUnavailable("the broker was closed by this program while a result was awaited; open it again")
 
     def _name(self, waits: Sequence[Wait]) -> None:
         """Give those that were asked for by callers' own ids the ids of their jobs."""
@@ -228,6 +230,12 @@ class Looks:
 def unavailable_again(error: BrokerUnavailable) -> BrokerUnavailable:
     """Return another error that says the same."""
     return BrokerUnavailable(str(error), outlook=error.outlook)
+
+
+def _unreadable(job_id: str, error: Malformed) -> ResultUnavailable:
+    unavailable = ResultUnavailable(f"job {job_id} has ended, but its record cannot be read here: {error}")
+    unavailable.__cause__ = error
+    return unavailable
 
 
 def see(views: BrokerViews, job_ids: Iterable[str]) -> tuple[dict[str, ResultRecord], dict[str, bool]]:

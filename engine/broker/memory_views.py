@@ -40,7 +40,8 @@ class MemoryViews:
     def alive(self, job_ids: Sequence[str]) -> list[bool]:
         """Return for each job whether it is there and has yet to end."""
         with self._access.verb("alive") as (state, _):
-            return [job_id in queue.jobs if (queue := _queue_of(state, job_id)) else False for job_id in job_ids]
+            pairs = [(_queue_of(state, job_id), job_id) for job_id in job_ids]
+            return [queue is not None and job_id in queue.jobs for queue, job_id in pairs]
 
     def progress(self, job_ids: Sequence[str]) -> list[Progress | None]:
         """Return how far each job says that it is."""
@@ -149,14 +150,10 @@ def _own_id(state: MemoryState, job_id: str, now_ms: int) -> str:
     return (queue.called(found[1], now_ms) if found and queue else None) or job_id
 
 
-def _queue_of(state: MemoryState, job_id: str) -> MemoryQueue | None:
-    parsed = ids.parse(job_id)
-    return state.queues.get(parsed.queue) if parsed else None
-
-
 def _find(state: MemoryState, job_id: str, now_ms: int) -> JobView | None:
     job_id = _own_id(state, job_id, now_ms)
-    parsed, queue = ids.parse(job_id), _queue_of(state, job_id)
+    parsed = ids.parse(job_id)
+    queue = state.queues.get(parsed.queue) if parsed else None
     if parsed is None or queue is None:
         return None
     if job := queue.jobs.get(job_id):

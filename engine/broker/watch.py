@@ -250,7 +250,8 @@ class Watch:
             gone = [place[0] for place in places.items() if place not in found]
             self._go_back({queue: places[queue] for queue in gone})
         if jobs:
-            gone += [q for q, is_alive in zip(jobs, self._broker.alive(list(jobs.values())), strict=True) if not is_alive]
+            alive = self._broker.alive(list(jobs.values()))
+            gone += [queue for queue, is_alive in zip(jobs, alive, strict=True) if not is_alive]
         self._check_at_s = time.monotonic() + READ_S
         self._have_all_look(gone)
 

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio
@@ -15,6 +15,7 @@ from headrace import BrokerUnavailable, Engine, JobNotFound, ResultUnavailable, 
 from headrace.engine.broker import watch
 from headrace.engine.broker.control import OpenBroker
 from headrace.engine.broker.watch import Watch
+from headrace.jobs.codec import ResultRecord
 from servers import Server, start_valkey
 
 pytestmark = pytest.mark.anyio
@@ -192,17 +193,52 @@ async def test_a_watch_that_cannot_read_has_waiters_look(url: str, monkeypatch: 
 async def test_whoever_waits_when_the_engine_closes_is_told(url: str) -> None:
     """A wait that outlives its engine's block ends with an error instead of never."""
     engine = make_engine(url)
-    with anyio.fail_after(WAIT_S):
-        async with anyio.create_task_group() as group:
-            async with engine:
-                handle = await engine.submit("add", (1, 2))
 
-                async def wait() -> None:
-                    with pytest.raises(BrokerUnavailable, match="closed by this program"):
-                        await handle.result()
+    async def wait() -> None:
+        with anyio.fail_after(WAIT_S), pytest.raises(BrokerUnavailable, match="closed by this program"):
+            await handle.result()
 
-                group.start_soon(wait)
+    async with anyio.create_task_group() as group:
+        await engine.__aenter__()
+        handle = await engine.submit("add", (1, 2))
+        group.start_soon(wait)
+        await anyio.sleep(0.2)
+        await engine.__aexit__(None, None, None)
+
+
+@pytest.mark.redis_core
+async def test_a_record_that_cannot_be_read_fails_one_wait(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that another version wrote is told to whoever waits for it, and the others of its batch get theirs."""
+    engine = make_engine(server.url)
+    got: dict[int, object] = {}
+    with redis.Redis(unix_socket_path=server.unix_socket) as client:
+        async with engine:
+            handles = [await engine.submit("add", (number, 1)) for number in range(3)]
+            key = f"{engine._settings.namespace}:{{default}}:result:{handles[1].id}"
+            broker, records = broker_of(engine), broker_of(engine).records
+
+            def spoilt(job_ids: Sequence[str]) -> Sequence[ResultRecord | None]:
+                client.set(key, b"\x91\x63", xx=True)
+                return records(job_ids)
+
+            monkeypatch.setattr(broker, "records", spoilt)
+
+            async def wait(number: int) -> None:
+                try:
+                    got[number] = await handles[number].result(timeout=WAIT_S)
+                except ResultUnavailable as error:
+                    got[number] = str(error)
+
+            async with anyio.create_task_group() as group:
+                for number in range(3):
+                    group.start_soon(wait, number)
                 await anyio.sleep(0.2)
+                async with engine.running():
+                    with anyio.fail_after(WAIT_S):
+                        while len(got) < 3:
+                            await anyio.sleep(0.01)
+    assert (1, 3) == (got[0], got[2])
+    assert "cannot be read here: it is of version 99" in str(got[1])
 
 
 @pytest.mark.redis_core
