@@ -81,6 +81,12 @@ DEAD_TTL_MIN_S: Final = 1.0
 #: About 100 MB a queue at 1 KiB a dead letter; past it the oldest are exported to the data folder.
 MAX_DEAD: Final = 100_000
 MAX_DEAD_MAX: Final = 100_000_000
+#: Dead letters exported at a time: one fsync for all, and a few milliseconds of the server's time.
+DEAD_EXPORT_COUNT: Final = 500
+#: Bytes of them; a letter may be as large as a job.
+DEAD_EXPORT_BYTES: Final = 4 * _MIB
+#: How long one worker exports alone after it was last told of letters: longer than a healthy disk takes for them.
+DEAD_CLAIM_S: Final = 10.0
 
 # Sizes and queue bounds ---------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ Each says what it did; reading is in inspect. They decide nothing that the broke
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import msgspec
@@ -211,6 +212,7 @@ class Pace:
     Args:
         rate_per_s: Letters a second; None for no limit.
         note: Called after each batch with the number handled so far.
+        uncut: Around each batch and its `note`: what is not to be cut short by a Ctrl-C.
         sleep: Waits for seconds.
         clock: Returns monotonic seconds.
     """
@@ -220,10 +222,12 @@ class Pace:
         rate_per_s: float | None = None,
         note: Callable[[int], None] = lambda _: None,
         *,
+        uncut: Callable[[], AbstractContextManager[None]] = nullcontext,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.note = note
+        self.uncut = uncut
         self._rate_per_s = rate_per_s
         self._sleep = sleep
         self._clock = clock
@@ -248,8 +252,9 @@ def _handle_all(verb: Callable[[Sequence[str]], int], views: BrokerViews, choice
     count = 0
     for page in _pages(views, choice):
         for batch in pace.batches(page):
-            count += verb(batch)
-            pace.note(count)
+            with pace.uncut():
+                count += verb(batch)
+                pace.note(count)
     return Handled(count)
 
 

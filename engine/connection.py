@@ -72,6 +72,18 @@ class Connection:
             if server is not None:
                 server.release()
 
+    def data_folder(self) -> Path:
+        """Return where files of this program's own go: the embedded server's folder, else where that would lie.
+
+        Raises:
+            ConfigError: there is neither a project nor a home folder.
+        """
+        from .embedded.place import data_folder
+
+        if self._server is not None:
+            return self._server.data_folder
+        return data_folder(None, environ=self._environ, folder=self._folder)
+
     def _url(self) -> str:
         url = self._settings.url
         if url is not None and not url.startswith("embedded:"):

@@ -4,7 +4,6 @@ The one source of the command line and the API. Blocking functions over a broker
 with a loop hop to a thread.
 """
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,7 +18,7 @@ from headrace.jobs.errors import InvalidArguments, JobNotFound, UnknownHandler
 from headrace.jobs.results import missing
 from headrace.jobs.states import State
 
-from .broker.views import BrokerViews, JobView, QueueView
+from .broker.views import BrokerViews, JobView, QueueView, wrong_cursor
 from .loops.worker import Worker
 from .observe.fleet import FleetRecord, HandlerCard, WorkerView, view_of
 from .observe.merging import merge
@@ -129,8 +128,8 @@ def queues(views: BrokerViews) -> list[QueueView]:
 def job(views: BrokerViews, job_id: str, *, with_result: bool = False) -> dict[str, Any]:
     """Return a job's record; with `with_result` also `result` or `error` once it has ended.
 
-    It is {id, name, queue, status, attempts, deliveries, submitted_at_ms, due_at_ms, started_at_ms, ended_at_ms,
-    worker, progress}; progress is [done, total] or None.
+    It is {id, name, queue, status, attempts, deliveries, interruptions, submitted_at_ms, due_at_ms, started_at_ms,
+    ended_at_ms, worker, progress}; progress is [done, total] or None.
 
     Raises:
         JobNotFound: there is no such job.
@@ -152,6 +151,7 @@ def job_record(view: JobView, *, with_result: bool = False) -> dict[str, Any]:
         "status": view.state.value if view.state is not None else None,
         "attempts": 0,
         "deliveries": view.deliveries,
+        "interruptions": view.interruptions,
         "submitted_at_ms": parsed.at_ms if parsed is not None else None,
         "due_at_ms": view.due_at_ms or None,
         "started_at_ms": None,
@@ -164,6 +164,7 @@ def job_record(view: JobView, *, with_result: bool = False) -> dict[str, Any]:
             "name": record.name,
             "attempts": record.attempt,
             "deliveries": record.deliveries,
+            "interruptions": record.interruptions,
             "started_at_ms": record.started_at_ms or None,
             "ended_at_ms": record.ended_at_ms,
         }
@@ -192,43 +193,6 @@ def outcome_fields(view: JobView) -> dict[str, Any]:
     }
 
 
-def dead_item(letter: DeadLetter) -> dict[str, Any]:
-    """Return a dead letter as people see it; args and kwargs are null where the entry cannot be read.
-
-    It is {id, queue, name, reason, error, traceback, attempts, deliveries, died_at_ms, args, kwargs, raw_base64,
-    edited}; `edited` is null, or {at_ms, args, kwargs}: when the arguments were changed last, and those that died.
-    """
-    args, kwargs = _arguments(letter.body)
-    was: dict[str, Any] | None = None
-    if not isinstance(letter.edited_at_ms, msgspec.UnsetType):
-        args_before, kwargs_before = _arguments(letter.original or b"")
-        was = {"at_ms": letter.edited_at_ms, "args": args_before, "kwargs": kwargs_before}
-    return {
-        "id": letter.id,
-        "queue": letter.queue,
-        "name": letter.name,
-        "reason": letter.reason,
-        "error": letter.error,
-        "traceback": letter.traceback,
-        "attempts": letter.attempts,
-        "deliveries": letter.deliveries,
-        "died_at_ms": letter.died_at_ms,
-        "args": args,
-        "kwargs": kwargs,
-        "raw_base64": base64.b64encode(letter.body).decode(),
-        "edited": was,
-    }
-
-
-def _arguments(body: bytes) -> tuple[Any, Any]:
-    """Return args and kwargs of an envelope as plain data; both None where it cannot be read."""
-    try:
-        envelope = codec.unpack_envelope(body)
-        return codec.plain_value(envelope.args), codec.plain_value(envelope.kwargs)
-    except (Malformed, msgspec.DecodeError, ValueError):
-        return None, None
-
-
 def dead_letter(views: BrokerViews, job_id: str) -> DeadLetter:
     """Return one dead letter.
 
@@ -245,14 +209,22 @@ def dead_letter(views: BrokerViews, job_id: str) -> DeadLetter:
 
 
 def dead(views: BrokerViews, queue: str | None, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
-    """Return a page of dead letters, newest first in each queue, and the cursor of the next page; "" at the end."""
+    """Return a page of dead letters, newest first in each queue, and the cursor of the next page; "" at the end.
+
+    Raises:
+        InvalidArguments: the cursor is none that a page gave.
+    """
     return _paged(views, queue, cursor, limit, views.dead)
 
 
 def jobs(
     views: BrokerViews, queue: str | None, state: State | None, cursor: str, limit: int
 ) -> tuple[list[JobView], str]:
-    """Return a page of jobs that have not ended, queue by queue, and the cursor of the next page; "" at the end."""
+    """Return a page of jobs that have not ended, queue by queue, and the cursor of the next page; "" at the end.
+
+    Raises:
+        InvalidArguments: the cursor is none that a page gave.
+    """
     return _paged(views, queue, cursor, limit, lambda name, inner, count: views.jobs(name, state, inner, count))
 
 
@@ -265,6 +237,8 @@ def _paged(
     views: BrokerViews, queue: str | None, cursor: str, limit: int, turn: Callable[[str, str, int], tuple[list[T], str]]
 ) -> tuple[list[T], str]:
     """Page through queues one after the other; a cursor is "queue|cursor inside the queue"."""
+    if cursor and "|" not in cursor:
+        raise wrong_cursor(cursor)
     names = [queue] if queue is not None else views.queue_names()
     at, _, inner = cursor.partition("|")
     found: list[T] = []
@@ -295,6 +269,7 @@ def _body_fields(view: JobView) -> dict[str, Any]:
         "name": envelope.name,
         "attempts": options.attempt if running else options.attempt - 1,
         "deliveries": options.starts_before + view.deliveries,
+        "interruptions": options.interruptions + view.interruptions,
     }
 
 

@@ -308,6 +308,7 @@ class Engine(EventSource, Handlers):
             middleware=tuple(self._middleware),
             on=self._on,
             sinks=(OutcomeLog(settings.log_outcomes, fsync=settings.file.fsync),) if settings.log_outcomes else (),
+            data_folder=self.connection.data_folder,
         )
         broker = await anyio.to_thread.run_sync(self.connection.open)
         try:

@@ -30,7 +30,7 @@ class Kind(IntEnum):
     DONE = 0  #: acknowledge, store the record
     RETRY = 1  #: acknowledge, keep `body` for `delay_ms`
     DEAD = 2  #: acknowledge, store the record and the dead letter
-    RETURN = 3  #: hand back unstarted, for any worker at once
+    RETURN = 3  #: hand back, for any worker at once
 
 
 class Disposition(msgspec.Struct, frozen=True, gc=False):
@@ -50,6 +50,7 @@ class Disposition(msgspec.Struct, frozen=True, gc=False):
         attempt: The try that ended, from 1; 0 where there was none.
         ended_as: The state that the job ended in (DONE).
         reason: Why it is dead (DEAD).
+        was_started: Whether its handler had begun (RETURN): then it counts as an interruption.
     """
 
     lease: Any
@@ -65,6 +66,7 @@ class Disposition(msgspec.Struct, frozen=True, gc=False):
     attempt: int = 1
     ended_as: State = State.SUCCEEDED
     reason: str = ""
+    was_started: bool = False
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,7 +130,8 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
         outcome: How the run ended.
         retry: The handler's Retry.
         result_ttl_s: The handler's own; None for the setting.
-        starts: Earlier starts that a crash may have cut short.
+        starts: Earlier starts of its entry that a crash may have cut short.
+        interruptions: Earlier starts of its entry that were stopped by a drain or a lost lease.
         max_deliveries: Starts without an outcome after which this handler's jobs are given up.
         on_crash_dead: Whether a crash ends them at once.
     """
@@ -143,6 +146,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     starts: int
     max_deliveries: int
     on_crash_dead: bool = False
+    interruptions: int = 0
 
 
 def decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Disposition:
@@ -170,7 +174,7 @@ def _decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Disposit
     if status is Status.SUCCEEDED:
         return succeed(ended, rules, now_ms=now_ms)
     if status is Status.INTERRUPTED:
-        return Disposition(ended.lease, Kind.RETURN)
+        return _interrupt(ended, rules, now_ms)
     if status is Status.CANCELLED:
         return _end(ended, rules, State.CANCELLED, now_ms)
     if status is Status.EXPIRED:
@@ -257,60 +261,6 @@ def policy_of(handlers: Retry, options: EnvelopeOptions) -> Retry:
     return msgspec.structs.replace(handlers, **{name: value for name, value in said.items() if value is not None})
 
 
-def bury_unread(
-    lease: Any,
-    job_id: str,
-    queue: str,
-    rules: Rules,
-    *,
-    reason: str,
-    error: str,
-    now_ms: int,
-    name: str = "",
-    starts_before: int = 0,
-) -> Disposition:
-    """Return the disposition of an entry that no handler can be run for.
-
-    Args:
-        lease: Its lease.
-        job_id: The job's id.
-        queue: Its queue.
-        rules: The settings' part.
-        reason: "malformed", "unknown_handler", or "crashed" for a job that is not started once more.
-        error: What is wrong, in words; cut to the limit of a message.
-        now_ms: Wall-clock milliseconds since the epoch.
-        name: The handler's name as far as it could be read.
-        starts_before: Starts in all before those of its present entry.
-    """
-    error = cut(error, limits.ERROR_MESSAGE_MAX_CHARS)
-    letter = DeadLetter(
-        id=job_id,
-        queue=queue,
-        name=name,
-        reason=reason,
-        error=error,
-        traceback="",
-        attempts=0,
-        deliveries=starts_before + lease.starts + (reason != "crashed"),
-        died_at_ms=now_ms,
-        body=bytes(lease.body),
-    )
-    ttl_ms = round(rules.result_ttl_s * 1000)
-    unique, caller_id = codec.keys_in(letter.body)
-    failure = Failure(reason, error)
-    record = ResultRecord(codec.VERSION, State.DEAD, NIL, failure, name, 0, letter.deliveries, 0, now_ms, reason)
-    return Disposition(
-        lease,
-        Kind.DEAD,
-        codec.pack_record(record) if ttl_ms else b"",
-        ttl_ms,
-        letter=pack_letter(letter),
-        unique=unique,
-        caller_id=caller_id,
-        reason=reason,
-    )
-
-
 def pack_letter(letter: DeadLetter) -> bytes:
     """Return a dead letter's bytes."""
     return _encode(letter)
@@ -329,9 +279,25 @@ def unpack_letter(data: bytes) -> DeadLetter:
 
 def _again(ended: Ended, options: EnvelopeOptions, delay_s: float) -> Disposition:
     starts = min(_starts_of(ended), codec.COUNT_MAX)
-    options = msgspec.structs.replace(options, starts=starts, unknown_since_ms=None)
+    interruptions = min(options.interruptions + ended.interruptions, codec.COUNT_MAX)
+    options = msgspec.structs.replace(options, starts=starts, interruptions=interruptions, unknown_since_ms=None)
     body = codec.repack(ended.envelope, options)
     return Disposition(ended.lease, Kind.RETRY, body=body, delay_ms=round(delay_s * 1000))
+
+
+def _interrupt(ended: Ended, rules: Rules, now_ms: int) -> Disposition:
+    """Hand back what was stopped or never started; what must never start twice is given up once it was started."""
+    if not ended.outcome.started_at_s:
+        return Disposition(ended.lease, Kind.RETURN)
+    if not ended.on_crash_dead:
+        return Disposition(ended.lease, Kind.RETURN, was_started=True)
+    failure = Failure(
+        "JobCrashed",
+        'stopped in its midst, by the end of a drain or a lost lease; its handler says on_crash="dead", so it is not '
+        "started again: see what it has done, then retry or drop it",
+    )
+    outcome = msgspec.structs.replace(ended.outcome, failure=failure)
+    return _bury(msgspec.structs.replace(ended, outcome=outcome), rules, "crashed", now_ms)
 
 
 def _end(ended: Ended, rules: Rules, state: State, now_ms: int) -> Disposition:
@@ -362,7 +328,7 @@ def _bury(ended: Ended, rules: Rules, reason: str, now_ms: int) -> Disposition:
 
 def _starts_of(ended: Ended) -> int:
     """Return how often the job was started in all, the run that ended included."""
-    return ended.starts + (ended.envelope.options or codec.NO_OPTIONS).starts_before + 1
+    return ended.starts + ended.interruptions + (ended.envelope.options or codec.NO_OPTIONS).starts_before + 1
 
 
 def _ttl_ms(ended: Ended, rules: Rules) -> int:
@@ -387,5 +353,6 @@ def _pack(ended: Ended, state: State, now_ms: int, value: Any, note: str | None)
         started_at_ms,
         now_ms,
         note,
+        options.interruptions + ended.interruptions + (outcome.status is Status.INTERRUPTED),
     )
     return codec.pack_record(record)

@@ -32,6 +32,7 @@ KINDS: Final = (
     "queue.resumed",
     "queue.purged",
     "queue.lost",
+    "dead.exported",
 )
 _CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
 #: The codes after which a job has a result, or never will have one.

@@ -3,8 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from leftovers import insist_on_none
+
+# On a busy machine one example may take longer than Hypothesis allows; how long things take is no test's matter here.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 LOOPS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),

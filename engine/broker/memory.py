@@ -118,7 +118,7 @@ class MemoryBroker(MemoryControl):
     def settle(self, dispositions: Sequence[Disposition]) -> int:
         """Carry out what was decided; return how many were refused as no longer ours."""
         refused_count = 0
-        returned: list[tuple[MemoryQueue, Job]] = []
+        returned: list[tuple[MemoryQueue, Job, bool]] = []
         told: dict[Source, list[Disposition]] = {}
         with self._access.verb("settle") as (state, now_ms):
             for disposition in dispositions:
@@ -129,13 +129,13 @@ class MemoryBroker(MemoryControl):
                     refused_count += 1
                 elif queue is not None and job is not None:  # else it was settled before: this is a resend
                     if disposition.kind is Kind.RETURN:
-                        returned.append((queue, job))
+                        returned.append((queue, job, disposition.was_started))
                     else:
                         _settle(state, queue, job, disposition, now_ms, round(self.dead_ttl_s * 1000))
                         told.setdefault(lease.source, []).append(disposition)
-            for queue, job in reversed(returned):  # each goes to the head, so the last must go first
+            for queue, job, was_started in reversed(returned):  # each goes to the head, so the last must go first
                 if job.entry in queue.held:
-                    queue.put_back(job)
+                    queue.put_back(job, was_started=was_started)
             for source, batch in told.items():
                 state.events.add(source.queue, pack_settled(source.queue, source.member, batch), now_ms)
             state.jobs_came = bool(returned)
@@ -228,10 +228,17 @@ def _orphaned(caution: Caution, state: MemoryState, queue: MemoryQueue, count: i
             break
         orphans.append(job)
     if caution.starts:
-        suspects = [job for job in orphans if job.deliveries >= caution.starts]
+        suspects = [job for job in orphans if job.deliveries >= caution.by_name.get(_name_of(job), caution.starts)]
         passed_over = {job.id for job in suspects[caution.room :]}
         orphans = [job for job in orphans if job.id not in passed_over]
     return orphans[:count]
+
+
+def _name_of(job: Job) -> str:
+    try:
+        return codec.unpack_envelope(job.body).name
+    except codec.Malformed:
+        return ""
 
 
 def _settle(

@@ -93,7 +93,8 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
     entry: bytes = b""
     moved: bool = False  #: whether `entry` is not the one in its id
     due_at_ms: int = 0
-    deliveries: int = 0  #: of the present entry, give-backs not counted
+    deliveries: int = 0  #: starts of the present entry that a crash may have cut short
+    interruptions: int = 0  #: starts of it that were stopped
     source: Source | None = None  #: the batch that it was leased in
     returned: bool = False  #: given back, and not taken since
     problem: str | None = None
@@ -125,6 +126,7 @@ class MemoryQueue:
         self.later: dict[str, Job] = {}
         self.dead: Expiring[tuple[int, bytes]] = Expiring()
         self.dead_count = 0  #: letters ever; the number in each is its place in the listing
+        self.exporter: tuple[str, int] = ("", 0)  #: who exports dead letters beyond the bound, and until when alone
         self.submitted_count = 0  #: jobs ever submitted
         self.paused = False
         self.marks: Expiring[bool] = Expiring()  #: running jobs that are to be cancelled
@@ -201,7 +203,10 @@ class MemoryQueue:
         self.waiting.pop(job.entry, None)
         self.held[job.entry] = job
         job.state, job.source, job.returned = State.RUNNING, source, False
-        lease = Lease(source, job.entry, job.body, job.id if job.moved else None, job.deliveries, job.problem)
+        lease = Lease(
+            source, job.entry, job.body, job.id if job.moved else None, job.deliveries, job.problem,
+            interruptions=job.interruptions,
+        )  # fmt: skip
         job.deliveries += 1
         return lease
 
@@ -238,11 +243,12 @@ class MemoryQueue:
         job.body, job.state, job.source, job.counted = body, State.RETRYING, None, True
         self._postpone(job, due_at_ms)
 
-    def put_back(self, job: Job) -> None:
-        """Put a held job at the head, as if it had not been taken."""
+    def put_back(self, job: Job, *, was_started: bool = False) -> None:
+        """Put a held job at the head, as if it had not been taken, or stopped where it was started."""
         del self.held[job.entry]
         job.state, job.source, job.returned = State.QUEUED, None, True
         job.deliveries -= 1
+        job.interruptions += was_started
         self.waiting[job.entry] = job
         self.waiting.move_to_end(job.entry, last=False)
 

@@ -6,16 +6,18 @@ the reports of the fleet. Owns no state.
 
 import heapq
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from headrace.config import limits
 from headrace.jobs import codec, ids
 from headrace.jobs.codec import ResultRecord
 from headrace.jobs.disposition import DeadLetter, pack_letter, unpack_letter
+from headrace.jobs.letters import is_letter, letter_of
 from headrace.jobs.states import State
 
 from .memory_access import Access
 from .memory_state import Job, MemoryQueue, MemoryState
-from .views import JobView, Progress, QueueView
+from .views import JobView, PackedLetter, Progress, QueueView, wrong_cursor
 
 
 class MemoryViews:
@@ -67,6 +69,8 @@ class MemoryViews:
             cursor: Where the page before ended; "" for the first.
             limit: The most that a page holds, at least 1.
         """
+        if cursor and ids.parse(cursor) is None:
+            raise wrong_cursor(cursor)
         after = _age_key(cursor) if cursor else (0, False, -1)
         with self._access.verb("jobs") as (memory, _):
             there = memory.queues.get(queue)
@@ -77,30 +81,36 @@ class MemoryViews:
 
     def dead(self, queue: str, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
         """Return a page of dead letters, newest first, and the cursor of the next; "" when there is none."""
+        if cursor and not (cursor.isascii() and cursor.isdigit()):
+            raise wrong_cursor(cursor)
         with self._access.verb("dead") as (state, now_ms):
             there = state.queues.get(queue)
-            page: list[tuple[int, bytes]] = []
+            page: list[tuple[int, str, bytes]] = []
             before = int(cursor) if cursor else float("inf")
-            for _, (number, letter) in there.dead.items(now_ms) if there else ():
+            for job_id, (number, letter) in there.dead.items(now_ms) if there else ():
                 if number < before:
-                    page.append((number, letter))
+                    page.append((number, job_id, letter))
                 if len(page) > limit:
                     break
-        return [unpack_letter(letter) for _, letter in page[:limit]], str(page[limit - 1][0]) if page[limit:] else ""
+        found = [letter_of(queue, job_id, data) for _, job_id, data in page[:limit]]
+        return found, str(page[limit - 1][0]) if page[limit:] else ""
 
     def dead_letter(self, job_id: str) -> DeadLetter | None:
         """Return one dead letter, or None."""
         with self._access.verb("dead_letter") as (state, now_ms):
-            there = _queue_of(state, job_id)
-            found = there.dead.get(job_id, now_ms) if there else None
-        return unpack_letter(found[1]) if found else None
+            own = _own_id(state, job_id, now_ms)
+            there = _queue_of(state, own)
+            found = there.dead.get(own, now_ms) if there else None
+        return letter_of(own.partition(":")[0], own, found[1]) if found else None
 
     def dead_edit(self, letter: DeadLetter) -> bool:
         """Put an edited letter in the place of the one that died at the same time; False when that is not there."""
         with self._access.verb("dead_edit") as (state, now_ms):
             there = _queue_of(state, letter.id)
             found = there.dead.get(letter.id, now_ms) if there else None
-            if there is None or found is None or unpack_letter(found[1]).died_at_ms != letter.died_at_ms:
+            if there is None or found is None or not is_letter(found[1]):
+                return False
+            if unpack_letter(found[1]).died_at_ms != letter.died_at_ms:
                 return False
             there.dead.replace(letter.id, (found[0], pack_letter(letter)))
             return True
@@ -109,10 +119,11 @@ class MemoryViews:
         """Queue dead jobs again under their ids, with all their attempts; return how many were there."""
         count = 0
         with self._access.verb("dead_retry") as (state, now_ms):
-            for job_id in job_ids:
+            for job_id in [_own_id(state, each, now_ms) for each in job_ids]:
                 there = _queue_of(state, job_id)
-                found = there.dead.pop(job_id, now_ms) if there else None
-                if there and found:
+                found = there.dead.get(job_id, now_ms) if there else None
+                if there and found and is_letter(found[1]):
+                    there.dead.pop(job_id, now_ms)
                     state.results.pop(job_id, now_ms)
                     there.append_again(job_id, codec.as_new(unpack_letter(found[1]).body), now_ms)
                     count += 1
@@ -122,8 +133,22 @@ class MemoryViews:
     def dead_drop(self, job_ids: Sequence[str]) -> int:
         """Forget dead letters; return how many were there."""
         with self._access.verb("dead_drop") as (state, now_ms):
-            pairs = [(_queue_of(state, job_id), job_id) for job_id in job_ids]
-            return sum(there.dead.pop(job_id, now_ms) is not None for there, job_id in pairs if there)
+            own = [_own_id(state, job_id, now_ms) for job_id in job_ids]
+            return sum(_remove(_queue_of(state, each), PackedLetter("", each, b""), now_ms) for each in own)
+
+    def dead_beyond(self, queues: Sequence[str], keep: int, worker: str) -> list[PackedLetter]:
+        """Return the oldest dead letters beyond the newest `keep` of each queue, for this worker to export."""
+        found: list[PackedLetter] = []
+        with self._access.verb("dead_beyond") as (state, now_ms):
+            for name in queues:
+                there = state.queues.get(name)
+                found += _beyond(there, keep, worker, now_ms) if there is not None else ()
+        return found
+
+    def dead_remove(self, letters: Sequence[PackedLetter]) -> list[bool]:
+        """Forget letters, each if it still is the same; return for each whether it was there and unchanged."""
+        with self._access.verb("dead_remove") as (state, now_ms):
+            return [_remove(state.queues.get(letter.queue), letter, now_ms) for letter in letters]
 
     def fleet_put(self, worker: str, report: bytes, ttl_s: float) -> None:
         """Publish what a worker says of itself, for `ttl_s` seconds; empty bytes take it back."""
@@ -141,6 +166,29 @@ class MemoryViews:
 
 def _queue_of(state: MemoryState, job_id: str) -> MemoryQueue | None:
     return state.queues.get(job_id.partition(":")[0])
+
+
+def _beyond(queue: MemoryQueue, keep: int, worker: str, now_ms: int) -> list[PackedLetter]:
+    queue.dead.purge(now_ms)
+    if len(queue.dead) <= keep:
+        return []
+    standing = [PackedLetter(queue.name, job_id, data) for job_id, (_, data) in queue.dead.items(now_ms)]
+    beyond = standing[keep:][::-1]  # they come the newest first
+    exporter, until_ms = queue.exporter
+    claim_ms = round(limits.DEAD_CLAIM_S * 1000)
+    if not beyond or (exporter != worker and now_ms < until_ms <= now_ms + claim_ms):
+        return []
+    queue.exporter = (worker, now_ms + claim_ms)
+    sizes = accumulate(len(letter.data) for letter in beyond[: limits.DEAD_EXPORT_COUNT])
+    fitting = sum(size_bytes <= limits.DEAD_EXPORT_BYTES for size_bytes in sizes)
+    return beyond[: max(1, fitting)]
+
+
+def _remove(queue: MemoryQueue | None, letter: PackedLetter, now_ms: int) -> bool:
+    found = queue.dead.get(letter.id, now_ms) if queue else None
+    if queue is None or found is None or (letter.data and found[1] != letter.data):
+        return False
+    return queue.dead.pop(letter.id, now_ms) is not None
 
 
 def _own_id(state: MemoryState, job_id: str, now_ms: int) -> str:
@@ -173,7 +221,8 @@ def _live(queue: str, job: Job) -> JobView:
         state=job.state,
         body=job.body,
         due_at_ms=job.due_at_ms,
-        deliveries=job.deliveries if job.source else 0,
+        deliveries=job.deliveries + job.interruptions,
+        interruptions=job.interruptions,
         worker=job.source.member if job.source else "",
     )
 

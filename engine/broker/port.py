@@ -35,6 +35,7 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
         body: The packed envelope; the raw bytes where `problem` is set.
         moved_id: The job's id where the entry is not the one that it got first; None otherwise.
         starts: Earlier deliveries of this entry whose start a crash may have cut short.
+        interruptions: Earlier deliveries of this entry that were started and then stopped, by a drain or a lost lease.
         problem: Why the entry cannot be read; None when it can.
         counted: Whether its bytes were counted when it was added; not those of plain fields.
     """
@@ -46,6 +47,7 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     starts: int = 0
     problem: str | None = None
     counted: bool = True
+    interruptions: int = 0
 
     @property
     def job_id(self) -> str:
@@ -113,10 +115,12 @@ class Caution(msgspec.Struct, frozen=True):
     Attributes:
         starts: Starts without an outcome from which on a job counts as a suspect; 0 for no caution.
         room: The most suspects to take over of each queue.
+        by_name: The same for jobs of some handlers, by name; at least `starts`.
     """
 
     starts: int = 0
     room: int = 0
+    by_name: Mapping[str, int] = {}
 
 
 NO_CAUTION: Final = Caution()

@@ -25,7 +25,7 @@ from ..observe.seldom import Seldom
 from ..redisio.address import parse_address
 from ..redisio.connections import BLOCK_MAX_S, Command, Wire, Wires, raise_first
 from ..redisio.faults import unavailable
-from ..redisio.keys import GROUP, RETURNED, TOKEN_TTL_S, Keys
+from ..redisio.keys import GROUP, INTERRUPTION, RETURNED, TOKEN_TTL_S, Keys
 from ..redisio.scripts import run, script
 from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submission, tell_nobody
 from .redis_control import RedisControl
@@ -191,7 +191,9 @@ class RedisBroker(RedisControl):
                 token = f"{standing.member}-{hold.sweep}".encode()
                 four = (keys.workers, keys.jobs, keys.meta, keys.token + token)
                 most = min(room, limits.FETCH_BATCH_MAX_COUNT)
-                args = (GROUP, RETURNED, most, standing.lease_ms, TOKEN_TTL_S, caution.starts, caution.room)
+                names = "\n".join(f"{name}={starts}" for name, starts in caution.by_name.items())
+                limit = (caution.starts, caution.room, INTERRUPTION, names)
+                args = (GROUP, RETURNED, most, standing.lease_ms, TOKEN_TTL_S, *limit)
                 commands.append(sweep.call(four, standing.member, *args, *hold.taken.copy()))
             try:
                 leases = self._take(standing, rooms, run(self._any, commands))
@@ -286,7 +288,7 @@ class RedisBroker(RedisControl):
             with self._noting:  # what a sweep and a search bring both at the same time comes once
                 news = hold.take(triples[::3])
             each = zip(news, triples[::3], triples[1::3], triples[2::3], strict=True)
-            leases += [lease_of(hold.source, entry, fields, starts) for is_new, entry, starts, fields in each if is_new]
+            leases += [lease_of(hold.source, entry, fields, count) for is_new, entry, count, fields in each if is_new]
         return leases
 
     def _enter(self, wire: Wire, standing: Standing, before: str) -> None:

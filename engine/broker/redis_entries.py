@@ -12,6 +12,7 @@ import msgspec
 
 from headrace.jobs import codec
 
+from ..redisio.keys import INTERRUPTION
 from .port import Lease, Source
 
 #: An entry as the server answers it: its id, and its fields as one list of names and values in turn.
@@ -26,17 +27,18 @@ def leases_of(source: Source, entries: Sequence[RawEntry]) -> list[Lease]:
     ]
 
 
-def lease_of(source: Source, entry: bytes, fields: Sequence[bytes], starts: int = 0) -> Lease:
+def lease_of(source: Source, entry: bytes, fields: Sequence[bytes], count: int = 0) -> Lease:
     """Return the lease of an entry with any fields.
 
     Args:
         source: Queue and registration.
         entry: The entry's id.
         fields: Names and values in turn.
-        starts: Earlier deliveries.
+        count: The server's count of earlier deliveries: starts, and interruptions by INTERRUPTION each.
     """
     body, moved_id, problem = read_fields(fields)
-    return Lease(source, entry, body, moved_id, starts, problem, b"m" in fields[::2])
+    interruptions, starts = divmod(count, INTERRUPTION)
+    return Lease(source, entry, body, moved_id, starts, problem, b"m" in fields[::2], interruptions)
 
 
 def read_fields(fields: Sequence[bytes]) -> tuple[bytes, str | None, str | None]:

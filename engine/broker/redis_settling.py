@@ -12,7 +12,7 @@ from headrace.jobs.disposition import Disposition, Kind
 from headrace.jobs.events import pack_plain, pack_settled
 
 from ..redisio.connections import Command
-from ..redisio.keys import GROUP, RETURNED, UNIQUE_TTL_MS, Keys, QueueKeys
+from ..redisio.keys import GROUP, INTERRUPTION, RETURNED, UNIQUE_TTL_MS, Keys, QueueKeys
 from ..redisio.scripts import script
 from .events import stream_max_count
 from .port import Source
@@ -39,7 +39,8 @@ def calls_for(keys: Keys, dispositions: Sequence[Disposition], dead_ttl_ms: int)
                 plain[key] = group = []
             group.append(disposition)
         elif disposition.kind is Kind.RETURN:
-            back.setdefault((lease.source, lease.starts), []).append(lease.entry)
+            count = lease.starts + INTERRUPTION * (lease.interruptions + disposition.was_started)
+            back.setdefault((lease.source, count), []).append(lease.entry)
         else:
             special.setdefault(lease.source, []).append(disposition)
 
@@ -50,9 +51,9 @@ def calls_for(keys: Keys, dispositions: Sequence[Disposition], dead_ttl_ms: int)
     for source, group in special.items():
         for i in range(0, len(group), _CHUNK):
             calls += _special(keys.of(source.queue), source, group[i : i + _CHUNK], dead_ttl_ms)
-    for (source, starts), entries in back.items():
+    for (source, count), entries in back.items():
         for i in range(0, len(entries), _CHUNK):
-            calls.append(_give_back(keys.of(source.queue), source, starts, entries[i : i + _CHUNK]))
+            calls.append(_give_back(keys.of(source.queue), source, count, entries[i : i + _CHUNK]))
     return calls
 
 
@@ -97,7 +98,7 @@ def _special(keys: QueueKeys, source: Source, group: list[Disposition], dead_ttl
     return [(command, len(group))]
 
 
-def _give_back(keys: QueueKeys, source: Source, starts: int, entries: list[bytes]) -> Call:
+def _give_back(keys: QueueKeys, source: Source, count: int, entries: list[bytes]) -> Call:
     three = (keys.workers, keys.jobs, keys.control)
-    command = script("give_back").call(three, source.member, GROUP, RETURNED, starts, *entries)
+    command = script("give_back").call(three, source.member, GROUP, RETURNED, count, *entries)
     return command, len(entries)

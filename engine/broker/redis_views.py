@@ -4,8 +4,10 @@ What must be seen at one moment is read by one script; a batch of them travels i
 letters and the reports of the fleet. Safe from any thread; owns no state.
 """
 
+import hashlib
+import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -13,20 +15,24 @@ from headrace.config import limits
 from headrace.jobs import codec, ids
 from headrace.jobs.codec import ResultRecord
 from headrace.jobs.disposition import DeadLetter, pack_letter, unpack_letter
+from headrace.jobs.letters import is_letter, letter_of
 from headrace.jobs.outcome import Failure
 from headrace.jobs.states import State
 
 from ..redisio.address import Address
 from ..redisio.connections import Command, Wires, raise_first
-from ..redisio.keys import GROUP, RETURNED, Keys
+from ..redisio.keys import GROUP, INTERRUPTION, RETURNED, Keys
 from ..redisio.scripts import run, script
 from .redis_entries import read_fields
-from .views import JobView, Progress, QueueView, unpack_progress
+from .views import JobView, PackedLetter, Progress, QueueView, unpack_progress, wrong_cursor
 
 #: Jobs in one script that looks whether they are there: it reads their entries, which may be large.
 _ALIVE_COUNT = 100
 #: Where the pages of `jobs` go on: among entries, or among jobs that wait for their time.
 _ENTRIES, _LATER = "e", "l"
+#: A place among members of a zset: a score, and a member; and the cursors of `jobs`.
+_PLACE: Final = re.compile(r"\d[\d.e+]* .+", re.DOTALL)
+_JOBS_CURSOR: Final = re.compile(rf"{_ENTRIES} \d+-\d+|{_LATER}(?: {_PLACE.pattern})?", re.DOTALL)
 
 
 class RedisViews:
@@ -155,6 +161,8 @@ class RedisViews:
             cursor: Where the page before ended; "" for the first.
             limit: The most that a page holds, at least 1.
         """
+        if cursor and not _JOBS_CURSOR.fullmatch(cursor):
+            raise wrong_cursor(cursor)
         has_entry = state in {None, State.QUEUED, State.RUNNING}
         if not has_entry and state not in {State.DELAYED, State.RETRYING}:
             return [], ""
@@ -171,15 +179,19 @@ class RedisViews:
 
     def dead(self, queue: str, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
         """Return a page of dead letters, newest first, and the cursor of the next; "" when there is none."""
+        if cursor and not _PLACE.fullmatch(cursor):
+            raise wrong_cursor(cursor)
         keys = self._names.of(queue)
         died, _, job_id = cursor.partition(" ")
         command = script("page_dead").call((keys.dead, keys.letter), job_id, died, limit)
-        letters, last_id, last_died = self._run([command])[0]
-        return [unpack_letter(letter) for letter in letters], _cursor(last_died, last_id)
+        flat, last_id, last_died = self._run([command])[0]
+        found = [letter_of(queue, each.decode(), data) for each, data in zip(flat[::2], flat[1::2], strict=True)]
+        return found, _cursor(last_died, last_id)
 
     def dead_letter(self, job_id: str) -> DeadLetter | None:
         """Return one dead letter, or None."""
-        return self._letters([job_id])[0]
+        ((job_id, data),) = self._letters([job_id])
+        return letter_of(job_id.partition(":")[0], job_id, data) if data is not None else None
 
     def dead_edit(self, letter: DeadLetter) -> bool:
         """Put an edited letter in the place of the one that died at the same time; False when that is not there."""
@@ -188,29 +200,58 @@ class RedisViews:
             return False
         key = self._names.of(parts.queue).letter + letter.id.encode()
         before: bytes | None = self._run([(b"GET", key)])[0]
-        if before is None or unpack_letter(before).died_at_ms != letter.died_at_ms:
+        if before is None or not is_letter(before) or unpack_letter(before).died_at_ms != letter.died_at_ms:
             return False
         return bool(self._run([script("dead_edit").call((key,), before, pack_letter(letter))])[0])
 
     def dead_retry(self, job_ids: Sequence[str]) -> int:
         """Queue dead jobs again under their ids, with all their attempts; return how many were there."""
-        again = script("dead_retry")
-        commands = []
-        for letter in self._letters(job_ids):
-            if letter is not None:
-                keys, job_id = self._names.of(letter.id.partition(":")[0]), letter.id.encode()
-                six = (keys.jobs, keys.index, keys.dead, keys.letter + job_id, keys.result + job_id, keys.meta)
-                commands.append(again.call(six, job_id, codec.as_new(letter.body)))
-        return sum(self._run(commands))
+        count = 0
+        while job_ids:
+            letters = [(job_id, data) for job_id, data in self._letters(job_ids) if data and is_letter(data)]
+            replies = self._run([self._retry(job_id, data) for job_id, data in letters])
+            count += replies.count(1)
+            # What was edited in between is read again, so that it runs as it was edited.
+            job_ids = [job_id for (job_id, _), reply in zip(letters, replies, strict=True) if reply < 0]
+        return count
 
     def dead_drop(self, job_ids: Sequence[str]) -> int:
         """Forget dead letters; return how many were there."""
+        letters = [PackedLetter(parts.queue, job_id, b"") for job_id, parts in self._parsed(self._resolved(job_ids))]
+        return sum(self.dead_remove(letters))
+
+    def dead_beyond(self, queues: Sequence[str], keep: int, worker: str) -> list[PackedLetter]:
+        """Return the oldest dead letters beyond the newest `keep` of each queue, for this worker to export."""
+        beyond, ttl_ms, claim_ms = script("dead_beyond"), round(self.dead_ttl_s * 1000), limits.DEAD_CLAIM_S * 1000
+        most = (limits.DEAD_EXPORT_COUNT, limits.DEAD_EXPORT_BYTES)
+        every = [self._names.of(queue) for queue in queues]
+        replies = self._run([
+            beyond.call((keys.dead, keys.letter, keys.meta), keep, *most, ttl_ms, worker, round(claim_ms))
+            for keys in every
+        ])  # fmt: skip
+        return [
+            PackedLetter(keys.queue, job_id.decode(), data)
+            for keys, flat in zip(every, replies, strict=True)
+            for job_id, data in zip(flat[::2], flat[1::2], strict=True)
+        ]
+
+    def dead_remove(self, letters: Sequence[PackedLetter]) -> list[bool]:
+        """Forget letters, each if it still is the same; return for each whether it was there and unchanged."""
+        places: dict[str, list[int]] = {}
+        for i, letter in enumerate(letters):
+            places.setdefault(letter.queue, []).append(i)
         commands: list[Command] = []
-        for job_id in job_ids:
-            if (parts := ids.parse(job_id)) is not None:
-                keys = self._names.of(parts.queue)
-                commands += [(b"ZREM", keys.dead, job_id), (b"DEL", keys.letter + job_id.encode())]
-        return sum(self._run(commands)[1::2])
+        for queue, indexes in places.items():
+            keys = self._names.of(queue)
+            pairs = [
+                part for i in indexes for part in (letters[i].id, _sha1(letters[i].data) if letters[i].data else "")
+            ]
+            commands.append(script("dead_remove").call((keys.dead, keys.letter), *pairs))
+        removed = [False] * len(letters)
+        for indexes, reply in zip(places.values(), self._run(commands), strict=True):
+            for i, done in zip(indexes, reply, strict=True):
+                removed[i] = done == 1
+        return removed
 
     def fleet_put(self, worker: str, report: bytes, ttl_s: float) -> None:
         """Publish what a worker says of itself, for `ttl_s` seconds; empty bytes take it back."""
@@ -244,12 +285,21 @@ class RedisViews:
         known = {i: found.decode() for i, found in zip(callers, replies, strict=True) if found}
         return [known.get(i, job_id) for i, job_id in enumerate(job_ids)]
 
-    def _letters(self, job_ids: Sequence[str]) -> list[DeadLetter | None]:
-        parsed = [(job_id, parts) for job_id in job_ids if (parts := ids.parse(job_id))]
-        keys = [self._names.of(parts.queue).letter + job_id.encode() for job_id, parts in parsed]
-        replies = self._run([(b"GET", key) for key in keys])
-        found = {job_id: unpack_letter(data) for (job_id, _), data in zip(parsed, replies, strict=True) if data}
-        return [found.get(job_id) for job_id in job_ids]
+    def _letters(self, job_ids: Sequence[str]) -> list[tuple[str, bytes | None]]:
+        """Return each job's own id, and its letter where there is one."""
+        own = self._resolved(job_ids)
+        parsed = self._parsed(own)
+        replies = self._run([(b"GET", self._names.of(parts.queue).letter + each.encode()) for each, parts in parsed])
+        found = {job_id: data for (job_id, _), data in zip(parsed, replies, strict=True)}
+        return [(job_id, found.get(job_id)) for job_id in own]
+
+    def _parsed(self, job_ids: Sequence[str]) -> list[tuple[str, ids.JobId]]:
+        return [(job_id, parts) for job_id in job_ids if (parts := ids.parse(job_id))]
+
+    def _retry(self, job_id: str, data: bytes) -> Command:
+        keys, packed_id = self._names.of(job_id.partition(":")[0]), job_id.encode()
+        six = (keys.jobs, keys.index, keys.dead, keys.letter + packed_id, keys.result + packed_id, keys.meta)
+        return script("dead_retry").call(six, job_id, codec.as_new(unpack_letter(data).body), _sha1(data))
 
     def _entries(self, queue: str, state: State | None, after: str, limit: int) -> tuple[list[JobView], str]:
         keys = self._names.of(queue)
@@ -270,18 +320,24 @@ class RedisViews:
         return views, _cursor(last_due, last_id)
 
 
+def _sha1(data: bytes) -> str:
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+
+
 def _cursor(score: bytes, job_id: bytes) -> str:
     return f"{score.decode()} {job_id.decode()}" if job_id else ""
 
 
-def _entry_view(queue: str, entry: bytes, fields: Sequence[bytes], consumer: bytes, deliveries: int) -> JobView:
+def _entry_view(queue: str, entry: bytes, fields: Sequence[bytes], consumer: bytes, count: int) -> JobView:
     body, moved_id, _ = read_fields(fields)
+    interruptions, starts = divmod(count, INTERRUPTION)
     return JobView(
         id=moved_id or f"{queue}:{entry.decode()}",
         queue=queue,
         state=State.RUNNING if consumer else State.QUEUED,
         body=body,
-        deliveries=deliveries,
+        deliveries=starts + interruptions,
+        interruptions=interruptions,
         worker=consumer.decode(),
     )
 
@@ -296,11 +352,11 @@ def _view(job_id: str, parts: ids.JobId, reply: Sequence[Any]) -> JobView | None
     if kind in {b"delayed", b"retrying"}:
         return JobView(id=job_id, queue=queue, state=State(kind.decode()), body=reply[2], due_at_ms=int(reply[1]))
     if kind in {b"queued", b"running"}:
-        consumer, deliveries = reply[2:] or (b"", 0)
-        view = _entry_view(queue, b"", reply[1], consumer, deliveries)
+        consumer, count = reply[2:] or (b"", 0)
+        view = _entry_view(queue, b"", reply[1], consumer, count)
         return msgspec.structs.replace(view, id=job_id)
     if kind == b"dead":
-        return JobView(id=job_id, queue=queue, state=State.DEAD, record=_record_of(unpack_letter(reply[1])))
+        return JobView(id=job_id, queue=queue, state=State.DEAD, record=_record_of(letter_of(queue, job_id, reply[1])))
     last_ms, last_number = _numbers(reply[1].split(b"-"))
     was = 1 <= parts.number <= reply[2] if parts.delayed else (parts.at_ms, parts.number) <= (last_ms, last_number)
     return JobView(id=job_id, queue=queue, state=None) if was else None

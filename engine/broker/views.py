@@ -12,6 +12,7 @@ import msgspec
 
 from headrace.jobs.codec import ResultRecord
 from headrace.jobs.disposition import DeadLetter
+from headrace.jobs.errors import InvalidArguments
 from headrace.jobs.states import State
 
 
@@ -43,6 +44,11 @@ def unpack_progress(packed: bytes | None) -> Progress | None:
         return None
 
 
+def wrong_cursor(cursor: str) -> InvalidArguments:
+    """Return the error for what no page gave as its cursor; the caller's fault."""
+    return InvalidArguments(f"{cursor!r} is no cursor: give the one that the page before ended with, as it came")
+
+
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a job.
 
@@ -53,7 +59,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
         body: The packed envelope while it has not ended; empty after.
         record: The result record once it ended and while that is kept.
         due_at_ms: When a delayed or retrying job is due; 0 otherwise.
-        deliveries: Deliveries of its present entry, while it runs.
+        deliveries: Deliveries of its present entry that started it, or may have, the present one included.
+        interruptions: How many of them were stopped by a drain or a lost lease.
         worker: The registration that has it, while it runs; empty otherwise.
     """
 
@@ -64,6 +71,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     record: ResultRecord | None = None
     due_at_ms: int = 0
     deliveries: int = 0
+    interruptions: int = 0
     worker: str = ""
 
 
@@ -91,6 +99,20 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 0
     submitted: int = 0
     paused: bool = False
+
+
+class PackedLetter(msgspec.Struct, frozen=True, gc=False):
+    """A dead letter as it is kept, for whoever must not lose even one that it cannot read.
+
+    Attributes:
+        queue: Its queue.
+        id: The job's id.
+        data: The letter's bytes; empty, where letters are removed, for whatever they are by now.
+    """
+
+    queue: str
+    id: str
+    data: bytes
 
 
 class BrokerViews(Protocol):
@@ -127,7 +149,10 @@ class BrokerViews(Protocol):
         """Return a page of jobs that have not ended, oldest first, and the next one's cursor; "" when there is none."""
 
     def dead(self, queue: str, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
-        """Return a page of dead letters, newest first, and the cursor of the next; "" when there is none."""
+        """Return a page of dead letters, newest first, and the cursor of the next; "" when there is none.
+
+        Letters that cannot be read, as those of another version, say so and hold their bytes; they are not retried.
+        """
 
     def dead_letter(self, job_id: str) -> DeadLetter | None:
         """Return one dead letter, or None."""
@@ -140,6 +165,15 @@ class BrokerViews(Protocol):
 
     def dead_drop(self, job_ids: Sequence[str]) -> int:
         """Forget dead letters; return how many were there."""
+
+    def dead_beyond(self, queues: Sequence[str], keep: int, worker: str) -> list[PackedLetter]:
+        """Return the oldest dead letters beyond the newest `keep` of each queue, the oldest first, a bounded number.
+
+        They are for one worker to export: for DEAD_CLAIM_S after it has been told of some, others are told of none.
+        """
+
+    def dead_remove(self, letters: Sequence[PackedLetter]) -> list[bool]:
+        """Forget letters, each if it still is the same; return for each whether it was there and unchanged."""
 
     def fleet_put(self, worker: str, report: bytes, ttl_s: float) -> None:
         """Publish what a worker says of itself, for `ttl_s`; empty bytes take it back."""

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from headrace.jobs.editing import arguments_of
+from headrace.jobs.letters import dead_item
 
 from .. import admin, inspect
 from ..broker.views import BrokerViews
@@ -19,6 +20,7 @@ from .arguments import json_of
 from .opening import opened_broker, opened_connection
 from .options import json_option, limit_option, url_option
 from .output import print_json, print_record, print_table, time_of
+from .patience import Patience
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: How often a long run says how far it is.
@@ -55,7 +57,7 @@ def list_dead(queue: str | None, limit: int, cursor: str, as_json: bool) -> None
     with opened_broker() as broker:
         letters, after = inspect.dead(broker, queue, cursor, limit)
     if as_json:
-        print_json([inspect.dead_item(letter) for letter in letters])
+        print_json([dead_item(letter) for letter in letters])
     else:
         rows = [
             (
@@ -80,7 +82,7 @@ def list_dead(queue: str | None, limit: int, cursor: str, as_json: bool) -> None
 def show_dead(job_id: str, as_json: bool) -> None:
     """Show a dead letter: what it was, why it died, its arguments and traceback."""
     with opened_broker() as broker:
-        item = inspect.dead_item(inspect.dead_letter(broker, job_id))
+        item = dead_item(inspect.dead_letter(broker, job_id))
     if as_json:
         print_json(item)
         return
@@ -122,7 +124,7 @@ def edit_dead(job_id: str, args_json: str | None, kwargs_json: str | None, as_js
         finally:
             connection.close()
     if as_json:
-        print_json(inspect.dead_item(changed))
+        print_json(dead_item(changed))
     else:
         click.echo(f"edited {job_id}; `headrace dead retry {job_id}` runs it")
 
@@ -165,7 +167,7 @@ def _handle(
     if job_ids and any(chosen.values()):
         raise click.UsageError("--queue, --reason, --name and --rate are for --all; ids are exact already")
     rate_per_s = _rate(chosen.get("rate"))
-    progress = _Progress(what)
+    progress, patience = _Progress(what), Patience()
     interrupted = False
     with opened_broker() as broker:
         if job_ids:
@@ -173,7 +175,8 @@ def _handle(
         else:
             choice = admin.Choice(queue=chosen["queue"], reason=chosen["reason"], name=chosen["name"])
             try:
-                handled = every(broker, choice, admin.Pace(rate_per_s, progress.note))
+                with patience.listening():
+                    handled = every(broker, choice, admin.Pace(rate_per_s, progress.note, uncut=patience.uncut))
             except KeyboardInterrupt:
                 handled, interrupted = admin.Handled(progress.count), True
     _report(what, handled, as_json=as_json)

@@ -73,7 +73,7 @@ def _print(statistics: Statistics) -> None:
     )  # fmt: skip
     click.echo(
         f"\nsince the start: {errors.failed:,} failed runs, {errors.timed_out:,} of them timed out; "
-        f"{errors.retried:,} retries, {errors.dead:,} dead"
+        f"{errors.retried:,} retries, {errors.dead:,} dead, {errors.exported:,} dead letters exported"
     )
 
 

@@ -65,8 +65,8 @@ def data_folder(path: Path | None, *, environ: Mapping[str, str], folder: Path) 
         return ((Path(environ["HOME"]) if environ.get("HOME") else Path.home()) / ".local/state/headrace").resolve()
     except RuntimeError as error:
         raise ConfigError(
-            f"{folder} lies in no project and you have no home folder, so there is no place for the embedded server's "
-            "data: give one, as in HEADRACE_URL=embedded:///path/of/the/data"
+            f"{folder} lies in no project and you have no home folder, so there is no place for headrace's data: set "
+            "XDG_STATE_HOME, or for an embedded server give one, as in HEADRACE_URL=embedded:///path/of/the/data"
         ) from error
 
 

@@ -24,7 +24,7 @@ from .binary import find_binary
 from .faults import explained
 from .locks import POLL_S, FileLock
 from .place import claim_socket, data_folder, refuse_if_url_required, socket_paths
-from .private import keep_private, private
+from .private import make_private
 from .process import READY_WITHIN_S, STOP_WITHIN_S, Answer, identify, is_server, probe, shut_down, start, terminate
 from .record import ServerRecord, read_record, write_record
 
@@ -52,7 +52,7 @@ def acquire(path: Path | None, *, environ: Mapping[str, str], folder: Path) -> "
         refuse_if_url_required(environ, require_url=False)
     data = data_folder(path, environ=environ, folder=folder)
     with explained(data):
-        _make_folder(data)
+        make_private(data)
         with _turn(data):
             users, record = _join(data, environ=environ, socket=None)
     return EmbeddedServer(data, users=users, record=record, environ=environ)
@@ -108,7 +108,7 @@ class EmbeddedServer:
         socket = Path(self._record.socket)
         if self._users.is_current() and probe(socket) is Answer.READY:
             return
-        _make_folder(self.data_folder)
+        make_private(self.data_folder)
         with _turn(self.data_folder):
             if self._users.is_current():
                 self._record = _bring_up(self.data_folder, environ=self._environ, socket=socket)
@@ -145,16 +145,6 @@ class EmbeddedServer:
         with _turn(self.data_folder):
             if self._users.is_current() and self._users.take_nowait():
                 _stop(self.data_folder, self._record)
-
-
-def _make_folder(data: Path) -> None:
-    if data.is_dir():
-        keep_private(data, uid=os.geteuid())
-        return
-    data.parent.mkdir(parents=True, exist_ok=True)
-    data.mkdir(mode=0o700, exist_ok=True)
-    with open(data / ".gitignore", "w", opener=private) as ignored:
-        ignored.write("*\n")  # the folder is made beside people's sources
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import msgspec
 from headrace.config.settings import Settings
 from headrace.jobs import codec, ids
 from headrace.jobs.errors import BrokerUnavailable, QueueFull, ResultUnavailable, UnknownHandler, WaitTimeout
+from headrace.jobs.plain import plain
 from headrace.jobs.registry import Registry
 from headrace.jobs.results import missing
 from headrace.jobs.states import ENDED, State
@@ -31,7 +32,6 @@ from ..observe.statistics import Statistics
 from ..packing import bound_of, submission_of
 from ..results import Results
 from .letters import Letters
-from .plain import plain
 from .records import Health, JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
 
 #: What workers say of themselves changes when one starts or stops; a second late is soon enough for a new name.

@@ -11,13 +11,14 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from headrace.jobs.disposition import DeadLetter
 from headrace.jobs.editing import arguments_of
+from headrace.jobs.letters import dead_item
 
 from .. import admin, inspect
 from ..broker.courier import Courier
 from ..broker.views import BrokerViews
 from ..observe.fleet import HandlerCard
-from .plain import plain
 
 #: Letters that one request retries at most: well within a second of the server's time; whoever wants more asks again.
 RETRY_MAX_COUNT: Final = 10_000
@@ -203,11 +204,8 @@ class Letters:
         return DeadRetried(handled.count, list(handled.missing))
 
 
-def _item(letter: Any) -> DeadItem:
-    fields = inspect.dead_item(letter)
-    for name in ("args", "kwargs"):
-        fields[name] = plain(fields[name])
-    before = fields["edited"]
-    if before is not None:
-        fields["edited"] = DeadBefore(before["at_ms"], plain(before["args"]), plain(before["kwargs"]))
+def _item(letter: DeadLetter) -> DeadItem:
+    fields = dead_item(letter)
+    if fields["edited"] is not None:
+        fields["edited"] = DeadBefore(**fields["edited"])
     return DeadItem(**fields)

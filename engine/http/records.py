@@ -119,7 +119,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         queue: Its queue.
         status: One of headrace's states.
         attempts: Tries that were made.
-        deliveries: Starts that a crash could have cut short.
+        deliveries: Starts in all.
+        interruptions: How many of them a drain or a lost lease stopped.
         submitted_at_ms: When it was submitted.
         due_at_ms: When it is due, while it is delayed or retrying.
         started_at_ms: When the last try started, once it has ended.
@@ -135,6 +136,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     attempts: int
     deliveries: int
+    interruptions: int
     submitted_at_ms: int | None
     due_at_ms: int | None
     started_at_ms: int | None

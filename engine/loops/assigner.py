@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from headrace.jobs.codec import NO_OPTIONS, Envelope, Malformed, repack, unpack_envelope
+from headrace.jobs.codec import NO_OPTIONS, Envelope, EnvelopeOptions, Malformed, repack, unpack_envelope
 from headrace.jobs.outcome import Outcome, Status
 
 from ..broker.port import Lease
-from .assignment import Assignment, BoundHandler, Unread, carried
+from .assignment import Assignment, BoundHandler, Late, Unread, carried
 
 #: Pauses of a job whose handler is unknown: as long as it has been, within these bounds.
 UNKNOWN_FIRST_S, UNKNOWN_LONGEST_S = 1.0, 60.0
@@ -36,7 +36,7 @@ class Assigner:
         self._grace_s = unknown_handler_grace_s
         self._put = put
 
-    def assign(self, leases: Sequence[Lease]) -> dict[str, list[Assignment]]:
+    def assign(self, leases: Sequence[Lease]) -> dict[str, list[Assignment]]:  # noqa: C901, PLR0912 - a call more costs each job
         """Return the assignments by pool, in the order of the leases."""
         now_s = time.time()
         # Adding this to a wall-clock second gives its monotonic second.
@@ -54,23 +54,27 @@ class Assigner:
                 self._bury(lease, "", str(error))
                 continue
             bound = get(envelope.name)
-            if bound is None:
-                self._unknown(lease, envelope, now_ms)
-                continue
             options = envelope.options
+            if bound is None:
+                if options is not None and _is_late(lease, options, now_ms):
+                    self._put(Outcome(Late(lease, envelope), Status.EXPIRED))
+                else:
+                    self._unknown(lease, envelope, now_ms)
+                continue
             timeout_s = bound.timeout_s
             if options is not None:
                 if options.timeout_s is not None:
                     timeout_s = options.timeout_s
-                if options.expires_at_ms is not None and options.expires_at_ms <= now_ms:
+                if _is_late(lease, options, now_ms):
                     self._expire(lease, envelope, bound)
                     continue
-            if (lease.starts or (options is not None and options.deliveries)) and self._is_dead(lease, envelope, bound):
-                continue
-            entered_at_s = int(lease.entry.partition(b"-")[0]) / 1000
-            if bound.expires_s is not None and now_s - entered_at_s > bound.expires_s:
+            if _was_started(lease, options):
+                if self._is_dead(lease, envelope, bound):
+                    continue
+            elif bound.expires_s is not None and _age_s(lease, now_s) > bound.expires_s:
                 self._expire(lease, envelope, bound)
                 continue
+            entered_at_s = int(lease.entry.partition(b"-")[0]) / 1000
             offered_at_s = entered_at_s + skew_s
             assignment = Assignment(lease, envelope, bound, envelope.name, timeout_s, offered_at_s)
             batch = batches.get(bound.pool)
@@ -80,8 +84,16 @@ class Assigner:
                 batch.append(assignment)
         return batches
 
-    def _bury(self, lease: Lease, name: str, error: str, reason: str = "malformed", starts_before: int = 0) -> None:
-        unread = Unread(lease, name, reason, error, starts_before=starts_before)
+    def _bury(
+        self,
+        lease: Lease,
+        name: str,
+        error: str,
+        reason: str = "malformed",
+        options: EnvelopeOptions = NO_OPTIONS,
+        result_ttl_s: float | None = None,
+    ) -> None:
+        unread = Unread(lease, name, reason, error, options=options, result_ttl_s=result_ttl_s)
         self._put(Outcome(unread, Status.UNREADABLE))
 
     def _expire(self, lease: Lease, envelope: Envelope, bound: BoundHandler) -> None:
@@ -91,14 +103,17 @@ class Assigner:
         """Give up on a job that was started before without an outcome and may not be started again."""
         options = envelope.options or NO_OPTIONS
         starts = lease.starts + options.deliveries
+        if not starts:  # it was stopped only
+            return False
         if bound.plan.options.on_crash == "dead":
             why = 'its handler says on_crash="dead"'
         elif starts >= bound.max_deliveries:
             why = f"max_deliveries is {bound.max_deliveries}"
         else:
             return False
-        error = f"started {starts} times, and its worker died each time; {why}"
-        self._bury(lease, envelope.name, error, "crashed", options.starts_before)
+        # What a worker had taken and not come to looks the same from here.
+        error = f"{_times(starts)} a worker died that had started this job, or was about to; {why}"
+        self._bury(lease, envelope.name, error, "crashed", options, bound.plan.options.result_ttl_s)
         return True
 
     def _unknown(self, lease: Lease, envelope: Envelope, now_ms: int) -> None:
@@ -109,10 +124,32 @@ class Assigner:
         since_ms = now_ms if options.unknown_since_ms is None else min(now_ms, options.unknown_since_ms)
         age_s = (now_ms - since_ms) / 1000
         if age_s >= self._grace_s:
-            self._bury(lease, envelope.name, error, "unknown_handler", options.starts_before)
+            self._bury(lease, envelope.name, error, "unknown_handler", options)
             return
         pause_s = min(UNKNOWN_LONGEST_S, max(UNKNOWN_FIRST_S, age_s))
         again = msgspec.structs.replace(carried(lease, envelope), unknown_since_ms=since_ms)
         body, delay_ms = repack(envelope, again), round(pause_s * 1000)
         unread = Unread(lease, envelope.name, "unknown_handler", error, delay_ms=delay_ms, body=body)
         self._put(Outcome(unread, Status.UNREADABLE))
+
+
+def _is_late(lease: Lease, options: EnvelopeOptions, now_ms: int) -> bool:
+    """Return whether a job's own time is over, and no worker has started this try of it."""
+    at_ms = options.expires_at_ms
+    return at_ms is not None and at_ms <= now_ms and not _was_started(lease, options)
+
+
+def _was_started(lease: Lease, options: EnvelopeOptions | None) -> bool:
+    """Return whether a try was begun that came to no end: then it was not too late, and its work would be lost."""
+    if lease.starts or lease.interruptions:
+        return True
+    return options is not None and options.deliveries > 0
+
+
+def _age_s(lease: Lease, now_s: float) -> float:
+    """Return for how long it has been in its queue, by the server's clock then and this one's now."""
+    return now_s - int(lease.entry.partition(b"-")[0]) / 1000
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -233,7 +233,7 @@ class Assignment(msgspec.Struct, frozen=True, gc=False, eq=False):
             self.bound.plan.name,
             self.lease.source.queue,
             options.attempt,
-            self.lease.starts + options.starts_before + 1,
+            self.lease.starts + self.lease.interruptions + options.starts_before + 1,
             time.time() + self.timeout_s if self.timeout_s else None,
         )
 
@@ -244,8 +244,47 @@ def carried(lease: Lease, envelope: Envelope) -> EnvelopeOptions:
     return msgspec.structs.replace(
         options,
         deliveries=min(options.deliveries + lease.starts, codec.COUNT_MAX),
-        starts=min(options.starts_before + lease.starts, codec.COUNT_MAX),
+        interruptions=min(options.interruptions + lease.interruptions, codec.COUNT_MAX),
+        starts=min(options.starts_before + lease.starts + lease.interruptions, codec.COUNT_MAX),
     )
+
+
+class Late(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """An expired job whose handler is not known here: it ends all the same, by the settings.
+
+    Attributes:
+        lease: The lease.
+        envelope: The job.
+    """
+
+    lease: Lease
+    envelope: Envelope
+    timeout_s: float = 0.0
+    offered_at_s: float = 0.0
+    retry: Retry = Retry()
+    result_ttl_s: float | None = None
+    max_deliveries: int = 1
+    on_crash_dead: bool = False
+
+    @property
+    def label(self) -> str:
+        """The handler's name."""
+        return self.envelope.name
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self.lease.job_id
+
+    @property
+    def queue(self) -> str:
+        """The queue that it came from."""
+        return self.lease.source.queue
+
+    @property
+    def attempt(self) -> int:
+        """The try that was not started, from 1."""
+        return (self.envelope.options or codec.NO_OPTIONS).attempt
 
 
 class Unread(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -258,7 +297,8 @@ class Unread(msgspec.Struct, frozen=True, gc=False, eq=False):
         error: What is wrong, in words.
         delay_ms: Send it round again after this long instead of giving up on it; 0 gives up.
         body: The envelope that goes round again.
-        starts_before: Starts in all before those of this lease's entry.
+        options: What its submission said, where it could be read.
+        result_ttl_s: The handler's own record time, where the handler is known.
     """
 
     lease: Lease
@@ -267,7 +307,8 @@ class Unread(msgspec.Struct, frozen=True, gc=False, eq=False):
     error: str
     delay_ms: int = 0
     body: bytes = b""
-    starts_before: int = 0
+    options: EnvelopeOptions = codec.NO_OPTIONS
+    result_ttl_s: float | None = None
     timeout_s: float = 0.0
     offered_at_s: float = 0.0
 

@@ -68,6 +68,9 @@ class Fetcher:
         self._paused: frozenset[str] = frozenset()
         self._changed = anyio.Event()
         self._hurried = False
+        #: Queues with jobs that must never start twice: a worker that dies with one in hand has it given up, so none
+        #: is in hand that does not run.
+        self.careful: set[str] = set()
         #: Turns room for calls into room for jobs; set where calls take several.
         self.widen: Callable[[str, int], int] | None = None
 
@@ -229,7 +232,10 @@ class Fetcher:
             room_of[pool] = pool.room(depth) - (pool in self._kept) if hungry else 0
         rooms: dict[str, int] = {}
         for queue in sorted(self._feeds.keys() - self._paused, key=lambda queue: -self._credit[queue]):
-            room = min((room_of[pool] for pool in self._feeds[queue]), default=0)
+            pools = self._feeds[queue]
+            room = min((room_of[pool] for pool in pools), default=0)
+            if queue in self.careful:
+                room = min(room, *(pool.room(0) - (pool in self._kept) for pool in pools))
             if self.widen is not None:
                 room = self.widen(queue, room)
             if room > 0:

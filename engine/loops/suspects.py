@@ -5,7 +5,7 @@ nearer to its end, and no job that merely ran beside it. One more waits here; th
 so that they neither pile up here nor come back at once. Owned by one worker's loop.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from headrace.jobs.codec import repack
@@ -14,7 +14,8 @@ from headrace.jobs.outcome import Outcome, Status
 from ..broker.port import Caution
 from .assignment import Assignment, Unread, carried
 
-#: Starts short of the limit at which a job becomes a suspect: two more deaths are left to prove it.
+#: Starts short of the limit at which a job becomes a suspect: two more deaths are left to prove it, where the limit is
+#: high enough that a job which merely ran beside a death is no suspect yet; see docs/decisions/0009-suspects.md.
 MARGIN: Final = 2
 #: Pauses of a suspect for which there is no place: longer the more of them came, so that thousands cost little.
 FIRST_PAUSE_MS, LONGEST_PAUSE_MS, EACH_MS = 1000, 60_000, 100
@@ -30,14 +31,17 @@ class Suspects:
     """Lets one suspect run at a time.
 
     Args:
-        max_deliveries: The limits of the worker's handlers.
+        max_deliveries: The limits of the worker's handlers, by name and alias.
+        default: The limit of jobs whose handler is not known here.
     """
 
-    __slots__ = ("_current", "_next", "_strictest", "_turned_away", "_turned_away_count")
+    __slots__ = ("_by_name", "_current", "_next", "_strictest", "_turned_away", "_turned_away_count")
 
-    def __init__(self, max_deliveries: Iterable[int]) -> None:
-        # By the strictest handler: the sweep does not know whose job an entry is.
-        self._strictest = _suspect_from(min(max_deliveries, default=MARGIN))
+    def __init__(self, max_deliveries: Mapping[str, int], default: int) -> None:
+        limits = {name: suspect_from(limit) for name, limit in max_deliveries.items()}
+        # The sweep asks for the name of what has come as far as the strictest.
+        self._strictest = min(suspect_from(default), *limits.values()) if limits else suspect_from(default)
+        self._by_name = {name: limit for name, limit in limits.items() if limit != self._strictest}
         self._current: Assignment | None = None
         self._next: Assignment | None = None
         self._turned_away: list[Outcome] = []
@@ -46,7 +50,7 @@ class Suspects:
     @property
     def caution(self) -> Caution:
         """How to take over what dead workers left: one suspect, when none is here."""
-        return Caution(self._strictest, 0 if self._current is not None else 1)
+        return Caution(self._strictest, 0 if self._current is not None else 1, self._by_name)
 
     @property
     def waiting(self) -> int:
@@ -60,7 +64,7 @@ class Suspects:
         free: list[Assignment] = []
         for assignment in batch:
             starts = starts_of(assignment)
-            if starts < _suspect_from(assignment.max_deliveries):
+            if starts < suspect_from(assignment.max_deliveries):
                 free.append(assignment)
             elif self._current is None:
                 self._current = assignment
@@ -103,5 +107,6 @@ class Suspects:
         )
 
 
-def _suspect_from(max_deliveries: int) -> int:
-    return max(1, max_deliveries - MARGIN)
+def suspect_from(max_deliveries: int) -> int:
+    """Return from how many starts without an outcome on a job is a suspect: 3 of 5, 2 of 3, 1 of 2."""
+    return max(1, max_deliveries - max(1, min(MARGIN, (max_deliveries - 1) // 2)))

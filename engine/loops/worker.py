@@ -8,6 +8,7 @@ All of its state belongs to one event loop; the heartbeat's thread only posts in
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -16,7 +17,7 @@ import msgspec
 
 from headrace.config.logs import logger
 from headrace.config.settings import Settings
-from headrace.jobs.disposition import Disposition, Kind, Rules
+from headrace.jobs.disposition import Disposition, Rules
 from headrace.jobs.errors import BrokerUnavailable
 from headrace.jobs.outcome import Outcome, Status
 from headrace.jobs.registry import Registry
@@ -37,6 +38,7 @@ from ..sinks.port import Sink
 from .assigner import Assigner
 from .assignment import Assignment, Middleware
 from .binding import bound_handlers, dispatcher_for, gathering_of
+from .export import DeadExport, ExportPlan
 from .fetcher import Fetcher
 from .gatherer import jobs_of
 from .gauges import dispatcher_report
@@ -49,14 +51,13 @@ from .stall import Stall
 from .steering import Steering
 from .stop import Stop
 from .suspects import Suspects
+from .tally import died_in, record_settled
 from .telling import OnEvent, Telling
 from .upkeep import introduce, move, reap, report
 
 log = logger("headrace.worker")
 seldom = Seldom(log)
 
-#: Under what name entries that no handler's name could be read from are counted; no handler can be called so.
-MALFORMED = "(malformed)"
 #: What a forced stop leaves for handing back and settling, at the most.
 LAST_SETTLE_S = 5.0
 
@@ -72,6 +73,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
         middleware: What wraps each job, the outermost first.
         sinks: Where outcomes go beside the broker, such as the outcome log.
         on: Kind of event -> functions to call with it.
+        data_folder: Returns where files of its own go.
     """
 
     registry: Registry
@@ -81,6 +83,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     middleware: tuple[Middleware, ...] = ()
     sinks: tuple[Sink, ...] = ()
     on: Mapping[str, Sequence[OnEvent]] = {}
+    data_folder: Callable[[], Path]
 
 
 class Worker:
@@ -119,6 +122,9 @@ class Worker:
         )
         self._assigner = Assigner(self._handlers, settings.unknown_handler_grace_s, self.dispatcher.outbox.put)
         self._fetcher = Fetcher(broker, self._feeds(), plan.queues, self._take)
+        never_twice = [handler for handler in plan.registry if handler.options.on_crash == "dead"]
+        self._on_crash_dead = bool(never_twice)
+        self._fetcher.careful.update(handler.options.queue for handler in never_twice)
         self._gathering = gathering_of(self._handlers, self.dispatcher)
         if self._gathering is not None:
             self._fetcher.widen = self._gathering.widen
@@ -135,8 +141,10 @@ class Worker:
         self._telling = Telling(plan.on, views.events, self._upkeep)
         if plan.on:
             self._sink.on_told = self._telling.settled
+        self._export = self._exporter()
         self._watch = ProcessWatch(time.monotonic())
-        self._suspects = Suspects(bound.max_deliveries for bound in self._handlers.values())
+        strict = {name: bound.max_deliveries for name, bound in self._handlers.items()}
+        self._suspects = Suspects(strict, settings.max_deliveries)
         self._job_log = JobLog()
         self._stopping = False
         self._lost = anyio.Event()
@@ -219,6 +227,7 @@ class Worker:
                 loops.start_soon(self._gathering.run)
             loops.start_soon(self._register_anew, registration)
             loops.start_soon(move, self._broker, self._upkeep, queues)
+            loops.start_soon(self._export.run)
             loops.start_soon(
                 reap,
                 self._broker,
@@ -266,6 +275,7 @@ class Worker:
             added = view.submitted - seen.get(view.name, view.submitted)
             self.dispatcher.recorder.record_queue_submitted(now_s, view.name, max(0, added))
         self.queue_views = views
+        self._export.look({view.name: view.dead for view in views})
         self._steering.note_paused(view.name for view in views if view.paused)
 
     async def _leave(self) -> None:
@@ -275,6 +285,19 @@ class Worker:
         except BrokerUnavailable as error:
             log.warning("not unregistered", then="the registration ends with its lease", error=str(error))
         log.info("stopped", worker=self.id)
+
+    def _exporter(self) -> DeadExport:
+        settings = self._plan.settings
+        plan = ExportPlan(
+            worker=self.id,
+            namespace=settings.namespace,
+            queues=tuple(self._plan.queues),
+            max_dead=settings.max_dead,
+            rotate_bytes=settings.file.rotate_bytes,
+            data_folder=self._plan.data_folder,
+        )
+        courier, count = Courier(self._broker.waits), self.dispatcher.recorder.record_exported
+        return DeadExport(self._views, courier, plan, self._telling.announce, count)
 
     def _feeds(self) -> dict[str, set[Any]]:
         pools = self.dispatcher.pools
@@ -290,6 +313,8 @@ class Worker:
             pool = self.dispatcher.pools[name]
             for queue in {assignment.queue for assignment in batch}:
                 self._fetcher.learn(queue, pool)
+                if self._on_crash_dead and any(each.on_crash_dead for each in batch if each.queue == queue):
+                    self._fetcher.careful.add(queue)
             self._offer(name, self._suspects.sift(batch))
         for outcome in self._suspects.turned_away():
             self.dispatcher.outbox.put(outcome)
@@ -328,33 +353,13 @@ class Worker:
         suspect = self._suspects.next_after(outcomes)
         if suspect is not None:
             self._offer(suspect.bound.pool, (suspect,))
-        recorder, now_s = self.dispatcher.recorder, time.monotonic()
-        retried: list[str] = []
-        dead: list[str] = []
-        if any(disposition.kind for disposition in dispositions):
+        now_s, queues = time.monotonic(), self._plan.queues
+        ordinary = not any(disposition.kind for disposition in dispositions)
+        if not ordinary:
             self._job_log.tell(now_s, outcomes, dispositions)
-            for outcome, disposition in zip(outcomes, dispositions, strict=True):
-                if disposition.kind is Kind.DEAD:
-                    dead.append(outcome.work.label or MALFORMED)
-                elif disposition.kind is Kind.RETRY and outcome.status is not Status.UNREADABLE:
-                    retried.append(outcome.work.label)
-        if any(outcome.status is Status.UNREADABLE for outcome in outcomes):
-            pairs = [
-                pair for pair in zip(outcomes, dispositions, strict=True) if pair[0].status is not Status.UNREADABLE
-            ]
-            outcomes, dispositions = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        waits_s = [outcome.started_at_s - outcome.work.offered_at_s for outcome in outcomes]
-        recorder.record_batch(now_s, outcomes, waits_s, retried, dead)
-        if len(self._plan.queues) == 1:
-            recorder.record_drained(now_s, next(iter(self._plan.queues)), len(outcomes) - len(retried))
-            return
-        drained: dict[str, int] = {}
-        for disposition in dispositions:
-            if disposition.kind in (Kind.DONE, Kind.DEAD):
-                queue = disposition.lease.source.queue
-                drained[queue] = drained.get(queue, 0) + 1
-        for queue, count in drained.items():
-            recorder.record_drained(now_s, queue, count)
+            self._export.died(died_in(dispositions))
+        only_queue = next(iter(queues)) if len(queues) == 1 else None
+        record_settled(self.dispatcher.recorder, now_s, outcomes, dispositions, only_queue, ordinary=ordinary)
 
     def _report_bytes(self) -> bytes:
         pools = self.dispatcher.pools.values()

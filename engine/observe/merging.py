@@ -41,6 +41,7 @@ def merge_handlers(same: Sequence[HandlerReport]) -> HandlerReport:
         retried=sum(one.retried for one in same),
         timed_out=sum(one.timed_out for one in same),
         dead=sum(one.dead for one in same),
+        exported=sum(one.exported for one in same),
         queue_wait=_merge_histograms(one.queue_wait for one in same),
         run=_merge_histograms(one.run for one in same),
         total=_merge_histograms(one.total for one in same),

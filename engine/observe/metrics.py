@@ -37,6 +37,7 @@ class HandlerRecord:
     __slots__ = (
         "completed",
         "dead_count",
+        "exported_count",
         "failed",
         "queue_wait",
         "retried_count",
@@ -56,6 +57,7 @@ class HandlerRecord:
         self.retried_count = 0
         self.timed_out_count = 0
         self.dead_count = 0
+        self.exported_count = 0
 
     def record(self, now_s: float, outcomes: Sequence[Outcome], waits_s: Sequence[float]) -> None:
         """Count outcomes of this handler, `waits_s` beside them."""
@@ -138,6 +140,11 @@ class Recorder:
     def record_submitted(self, now_s: float, label: str, count: int = 1) -> None:
         """Count `count` acknowledged submissions to the handler `label`."""
         self._handler(label).submitted.add(now_s, count)
+
+    def record_exported(self, labels: Sequence[str]) -> None:
+        """Count dead letters that were exported, by the handler's name of each."""
+        for label, count in Counter(labels).items():
+            self._handler(label).exported_count += count
 
     def record_queue_submitted(self, now_s: float, queue: str, count: int) -> None:
         """Count `count` jobs that were added to a queue since the last call."""

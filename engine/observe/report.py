@@ -26,6 +26,7 @@ class HandlerReport(msgspec.Struct, frozen=True, kw_only=True):
         retried: Jobs sent round again since the start.
         timed_out: Runs stopped at their timeout since the start.
         dead: Jobs given up on since the start.
+        exported: Dead letters exported since the start.
         queue_wait: Seconds waited in the queue, last minute.
         run: Seconds run, last minute.
         total: Both together.
@@ -40,6 +41,7 @@ class HandlerReport(msgspec.Struct, frozen=True, kw_only=True):
     retried: int = 0
     timed_out: int = 0
     dead: int = 0
+    exported: int = 0
     queue_wait: HistogramWire = HistogramWire()
     run: HistogramWire = HistogramWire()
     total: HistogramWire = HistogramWire()
@@ -135,6 +137,7 @@ def _handler_report(record: HandlerRecord, now_s: float) -> HandlerReport:
         retried=record.retried_count,
         timed_out=record.timed_out_count,
         dead=record.dead_count,
+        exported=record.exported_count,
         queue_wait=record.queue_wait.snapshot(now_s).to_wire(),
         run=record.run.snapshot(now_s).to_wire(),
         total=record.total.snapshot(now_s).to_wire(),

@@ -99,6 +99,7 @@ class Errors(msgspec.Struct, frozen=True, kw_only=True):
         retried (jobs): Jobs that were sent round again after such a run, counted once each time.
         timed_out (runs): Runs that were stopped at their timeout.
         dead (jobs): Jobs that were given up on and went to the dead letters.
+        exported (jobs): Dead letters that were moved to a file, the oldest of queues with more than `max_dead`.
         rate (share): Failed runs of all completed runs in the last 60 seconds, 0 to 1; 0 when there were none.
     """
 
@@ -106,6 +107,7 @@ class Errors(msgspec.Struct, frozen=True, kw_only=True):
     retried: int = 0
     timed_out: int = 0
     dead: int = 0
+    exported: int = 0
     rate: float = 0.0
 
 

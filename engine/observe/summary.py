@@ -78,6 +78,7 @@ def handler_figures(one: HandlerReport) -> HandlerFigures:
             retried=one.retried,
             timed_out=one.timed_out,
             dead=one.dead,
+            exported=one.exported,
             rate=one.failed_per_s.last_60s / completed_per_s if completed_per_s else 0.0,
         ),
     )

@@ -12,6 +12,9 @@ import msgspec
 GROUP: Final = b"headrace"
 #: The consumer that holds what was given back; it never registers, so that every sweep finds its entries orphaned.
 RETURNED: Final = b"returned"
+#: What one interruption adds to an entry's delivery count, whose rest is starts that a crash may have cut short: the
+#: server keeps one number for each pending entry, and the two mean different things.
+INTERRUPTION: Final = 1_000_000
 #: How long a batch's token is kept: longer than anybody goes on resending.
 TOKEN_TTL_S: Final = 600
 #: How long a unique key stands after its job was due, or was put off last: far longer than jobs wait. It is a backstop
@@ -76,9 +79,9 @@ TABLE: Final = (
         "longest lease seen, in milliseconds; paused: there while the queue is; bytes: of the envelopes that were "
         "submitted and have not ended; memory_at, memory: when the server's memory was looked at, and the share of its "
         "maxmemory in use; drain_at, drained, drain_rate: when the queue was last found full, entries deleted until "
-        "then, and how many a second",
+        "then, and how many a second; exporter: until when which worker exports dead letters alone",
         writers="submit.lua, submit_later.lua, submit_keyed.lua, settle.lua, settle_special.lua, promote.lua, "
-        "dead_retry.lua, register.lua, pause.lua",
+        "dead_retry.lua, dead_beyond.lua, register.lua, pause.lua",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:delayed",
@@ -106,14 +109,15 @@ TABLE: Final = (
         type="zset",
         expires=False,
         holds="job id -> when it died, milliseconds by the server's clock",
-        writers="settle_special.lua, which also removes what expired; dead_retry.lua, dead_drop",
+        writers="settle_special.lua; it and dead_beyond.lua remove what expired, dead_retry.lua and dead_remove.lua "
+        "what they take away",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:deadletter:ID",
         type="string",
         expires=True,
         holds="a packed dead letter",
-        writers="settle_special.lua, dead_edit.lua; dead_retry.lua and dead_drop remove",
+        writers="settle_special.lua, dead_edit.lua; dead_retry.lua and dead_remove.lua remove",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:result:ID",

@@ -15,11 +15,12 @@ import msgspec
 
 from headrace.config.logs import logger
 from headrace.jobs import codec
-from headrace.jobs.disposition import Disposition, Ended, Kind, Rules, bury_unread, decide, succeed_plainly
+from headrace.jobs.disposition import Disposition, Ended, Kind, Rules, decide, succeed_plainly
 from headrace.jobs.errors import BrokerUnavailable
 from headrace.jobs.outcome import Outcome, Status
 from headrace.jobs.retry import Retry
 from headrace.jobs.states import State
+from headrace.jobs.unread import bury_unread
 
 from ..broker.courier import Courier
 from ..broker.port import Broker, Lease
@@ -71,7 +72,8 @@ class Unread(Protocol):
     error: str
     delay_ms: int
     body: bytes
-    starts_before: int
+    options: codec.EnvelopeOptions
+    result_ttl_s: float | None
 
 
 class BrokerSink:
@@ -156,8 +158,8 @@ class BrokerSink:
         rules, succeeded = self._rules, Status.SUCCEEDED
         dispositions = []
         for outcome in outcomes:
-            if outcome.status is succeeded and outcome.work.envelope.options is None:
-                work = outcome.work
+            work = outcome.work
+            if outcome.status is succeeded and work.envelope.options is None and not work.lease.interruptions:
                 disposition = succeed_plainly(
                     work.lease, work.label, outcome.value, work.ttl_ms, rules, outcome.run_s, work.lease.starts, now_ms
                 )
@@ -172,7 +174,7 @@ class BrokerSink:
         lease: Lease = work.lease
         if outcome.status is Status.UNREADABLE:
             return self._decide_unread(work, now_ms)
-        if outcome.status is Status.INTERRUPTED:
+        if outcome.status is Status.INTERRUPTED and not outcome.started_at_s:
             return Disposition(lease, Kind.RETURN)
         ended = Ended(
             lease,
@@ -185,6 +187,7 @@ class BrokerSink:
             lease.starts,
             work.max_deliveries,
             work.on_crash_dead,
+            lease.interruptions,
         )
         disposition = decide(ended, self._rules, now_ms=now_ms, dice=random.random())
         options = work.envelope.options
@@ -208,7 +211,8 @@ class BrokerSink:
             error=work.error,
             name=work.label,
             now_ms=now_ms,
-            starts_before=work.starts_before,
+            options=work.options,
+            result_ttl_s=work.result_ttl_s,
         )
         return msgspec.structs.replace(buried, name=work.label, attempt=0)
 

@@ -84,3 +84,23 @@ def test_ctrl_c_ends_it_between_two_batches(stage, invoke, dead_ids) -> None:
     assert (130, "dropped 1\n", True) == (child.returncode, out, "the same command goes on" in err)
     assert dead_ids[:2] == sorted(item["id"] for item in json.loads(invoke("dead", "list", "--json").stdout))
     assert "dropped 2" in invoke("dead", "drop", "--all").stdout
+
+
+def test_past_max_dead_the_oldest_go_to_the_data_folder(stage, invoke, dead_ids) -> None:
+    """A worker moves them there as `dead list` shows them, says so, and tells it in the figures."""
+    items = json.loads(invoke("dead", "list", "--json").stdout)
+    stage.environ["HEADRACE_MAX_DEAD"] = "1"
+    worker = stage.worker()
+    worker.until("dead letters exported")
+    assert dead_ids[2:] == [item["id"] for item in json.loads(invoke("dead", "list", "--json").stdout)]
+    (path,) = (stage.folder / "data" / "dead-letters").iterdir()
+    assert str(path) in worker.log
+    assert items[:0:-1] == [json.loads(line) for line in path.read_bytes().splitlines()]
+    assert 0 == worker.end()
+
+
+def test_a_wrong_cursor_is_a_usage_error(invoke, dead_ids) -> None:
+    """It is the caller's fault, not the server's."""
+    for cursor in ("garbage", "default|garbage", "default|nan x"):
+        result = invoke("dead", "list", "--cursor", cursor)
+        assert (2, True) == (result.exit_code, "is no cursor" in result.stderr)

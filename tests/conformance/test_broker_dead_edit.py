@@ -1,9 +1,11 @@
 """What every broker promises of editing dead letters, and of how long they stay; with each adapter of conftest.py."""
 
 import msgspec
-from making import QUEUE, Advance, Join, bury, fetch, number_of
+from making import FREE, QUEUE, Advance, Join, body, bury, dead, fetch, number_of, submit
 from places import FullBroker
 
+from headrace.engine.broker.port import Submission
+from headrace.jobs.codec import EnvelopeOptions
 from headrace.jobs.editing import edited
 
 
@@ -65,3 +67,38 @@ def test_letters_are_kept_for_the_setting(broker: FullBroker, join: Join, advanc
     assert [None, None] == [broker.dead_letter(job_id) for job_id in (first, second)]
     assert ([], "") == broker.dead(QUEUE, "", 10)
     assert 0 == broker.queues([QUEUE])[0].dead
+
+
+def test_a_letter_is_found_under_its_callers_id(broker: FullBroker, join: Join) -> None:
+    """While the record of a dead job is kept, its caller's own id stands for it wherever its letter is asked for."""
+    worker = join("w1")
+    for number, caller_id in enumerate(("mine", "other", "third")):
+        packed = body(number, EnvelopeOptions(id=caller_id))
+        broker.publish(QUEUE, [Submission(packed, caller_id=caller_id)], "", FREE)
+    leases = fetch(worker)
+    ids = [lease.job_id for lease in leases]
+    worker.settle([
+        msgspec.structs.replace(dead(lease), caller_id=name)
+        for lease, name in zip(leases, ("mine", "other", "third"), strict=True)
+    ])  # fmt: skip
+    found = broker.dead_letter(f"{QUEUE}:mine")
+    assert found is not None
+    assert ids[0] == found.id
+    assert 2 == broker.dead_retry(["mine", ids[0], f"{QUEUE}:other", "nobody"])
+    assert 1 == broker.dead_drop(["third", "mine", "nobody"])
+    assert [] == broker.dead(QUEUE, "", 10)[0]
+
+
+def test_letters_that_cannot_be_read_stand_in_nobodys_way(broker: FullBroker, join: Join) -> None:
+    """A letter of another version is listed and shown with its bytes; retrying leaves it, and takes the others."""
+    worker, job_ids = join("w1"), submit(broker, 3)
+    for lease in fetch(worker):
+        odd = lease.job_id == job_ids[1]
+        worker.settle([msgspec.structs.replace(dead(lease), letter=b"\x00") if odd else dead(lease)])
+    assert job_ids[::-1] == [letter.id for letter in broker.dead(QUEUE, "", 10)[0]]
+    found = broker.dead_letter(job_ids[1])
+    assert found is not None
+    assert (b"\x00", QUEUE, True) == (found.body, found.queue, "unreadable" in found.error)
+    assert not broker.dead_edit(found)
+    assert 2 == broker.dead_retry(job_ids)
+    assert 1 == broker.dead_drop(job_ids)

@@ -4,10 +4,13 @@ Runs with each adapter of conftest.py.
 """
 
 import msgspec
+import pytest
 from making import FREE, HOUR_MS, QUEUE, Advance, Join, body, done, fetch, number_of, states, submit, take
 from places import FullBroker, eventually
 
-from headrace.engine.broker.port import Registration, Submission
+from headrace import QueueFull
+from headrace.engine.broker.port import Bound, Caution, Registration, Submission
+from headrace.jobs.codec import pack_envelope, unpack_envelope
 from headrace.jobs.disposition import Disposition, Kind
 from headrace.jobs.states import State
 
@@ -180,3 +183,48 @@ def test_a_dead_worker_is_not_counted(broker: FullBroker, join: Join, advance: A
     assert 1 == broker.queues([QUEUE])[0].workers
     advance(0.25)
     assert 0 == broker.queues([QUEUE])[0].workers
+
+
+def test_an_interruption_is_no_start(broker: FullBroker, join: Join) -> None:
+    """What was stopped in its midst goes back with an interruption more; what a crash cut short with a start more."""
+    submit(broker, 1)
+    worker = join("w1")
+    (lease,) = fetch(worker)
+    for turn in range(1, 3):
+        assert 0 == worker.settle([Disposition(lease, Kind.RETURN, was_started=True)])
+        (lease,) = take(worker)
+        assert (0, turn) == (lease.starts, lease.interruptions)
+    worker.unregister()
+    (lease,) = take(join("w2"))
+    assert (1, 2) == (lease.starts, lease.interruptions)
+    (view,) = broker.lookup([lease.job_id])
+    assert view is not None
+    assert (4, 2) == (view.deliveries, view.interruptions)
+
+
+def test_each_handlers_jobs_have_their_own_threshold(broker: FullBroker, join: Join) -> None:
+    """A sweep that is careful about one handler's jobs takes as many of the others as there is room for."""
+    strict, lax, unknown = (
+        [Submission(pack_envelope(name, b"\x90")) for _ in range(5)] for name in ("strict", "lax", "a" * 40)
+    )
+    broker.publish(QUEUE, [*strict, *lax, *unknown], "names", FREE)
+    for number in range(2):  # two deaths
+        worker = join(f"dead{number}")
+        assert 15 == len(take(worker, 20))
+        worker.unregister()
+    worker = join("w1")
+    caution = Caution(2, 1, {"lax": 3, "a" * 40: 4})
+    found = worker.recover({QUEUE: 20}, caution)
+    names = [unpack_envelope(lease.body).name for lease in found]
+    assert {"strict": 1, "lax": 5, "a" * 40: 5} == {name: names.count(name) for name in set(names)}
+    assert {2} == {lease.starts for lease in found}
+
+
+def test_what_was_given_back_counts_for_the_bound(broker: FullBroker, join: Join) -> None:
+    """A job that was given back waits as any other, so a queue that is full with it takes no more."""
+    submit(broker, 2)
+    worker = join("w1")
+    leases = fetch(worker)
+    worker.settle([Disposition(lease, Kind.RETURN) for lease in leases])
+    with pytest.raises(QueueFull):
+        broker.publish(QUEUE, [Submission(body())], "more", Bound(length=2))

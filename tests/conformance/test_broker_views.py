@@ -3,11 +3,15 @@
 Runs with each adapter of conftest.py.
 """
 
+import re
+
+import pytest
 from making import QUEUE, Advance, Join, body, bury, dead, done, fetch, letter, record, retry, states, submit, take
 from places import FullBroker
 
 from headrace.jobs import codec
 from headrace.jobs.codec import EnvelopeOptions
+from headrace.jobs.errors import InvalidArguments
 from headrace.jobs.states import State
 
 # Views ---------------------------------------------------------------------------------------------------------------
@@ -216,3 +220,15 @@ def test_submissions_are_counted_once_each(broker: FullBroker, join: Join, advan
     worker.promote([QUEUE])
     assert 4 == len(fetch(worker))
     assert 4 == broker.queues([QUEUE])[0].submitted
+
+
+@pytest.mark.parametrize(
+    "cursor", ["garbage", "12 ", "abc default:1-0", "nan x", "e x", "e 1-x", "l 1", "l x y", "-", " "]
+)
+def test_what_is_no_cursor_is_refused(broker: FullBroker, join: Join, cursor: str) -> None:
+    """A cursor that no page gave is the caller's fault, and is named, for dead letters and jobs alike."""
+    bury(broker, join("w1"))
+    submit(broker, 2)
+    for listing in (lambda: broker.dead(QUEUE, cursor, 5), lambda: broker.jobs(QUEUE, None, cursor, 5)):
+        with pytest.raises(InvalidArguments, match=re.escape(repr(cursor))):
+            listing()

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -13,6 +14,7 @@ from headrace.engine.broker.port import Bound, Registration, Submission
 from headrace.jobs import codec
 from headrace.jobs.disposition import DeadLetter, Disposition, Kind, pack_letter
 from headrace.jobs.editing import edited
+from headrace.jobs.letters import dead_item
 
 _numbers = itertools.count()
 
@@ -94,13 +96,28 @@ def test_what_is_interrupted_goes_on_where_it_stopped(broker: MemoryBroker) -> N
     assert 25 == broker.queues(["default"])[0].queued
 
 
+def test_a_batch_and_its_count_are_not_cut_apart(broker: MemoryBroker) -> None:
+    """What keeps interrupts away stands around each batch together with the note of it."""
+    bury(broker, 25)
+    said: list[object] = []
+
+    @contextmanager
+    def uncut() -> Iterator[None]:
+        said.append("in")
+        yield
+        said.append("out")
+
+    admin.dead_retry_all(broker, pace=Pace(100, said.append, sleep=lambda _: None, uncut=uncut))
+    assert ["in", 10, "out", "in", 20, "out", "in", 25, "out"] == said
+
+
 def test_editing_keeps_the_arguments_that_died(broker: MemoryBroker) -> None:
     """An edited letter shows the new arguments, when it was edited, and the arguments that it died with."""
     (job_id,) = bury(broker, 1)
     letter = inspect.dead_letter(broker, job_id)
-    assert inspect.dead_item(letter)["edited"] is None
+    assert dead_item(letter)["edited"] is None
     admin.dead_edit(broker, letter, [5], {"b": 6}, now_ms=99, max_payload_bytes=1000)
-    item = inspect.dead_item(inspect.dead_letter(broker, job_id))
+    item = dead_item(inspect.dead_letter(broker, job_id))
     assert ([5], {"b": 6}, "failed") == (item["args"], item["kwargs"], item["reason"])
     assert {"at_ms": 99, "args": [1], "kwargs": {"b": 2}} == item["edited"]
 

@@ -17,6 +17,7 @@ import redis
 from headrace import ConfigError, Engine, Handlers, JobFailed, UnknownHandler
 from headrace.engine import inspect
 from headrace.jobs import codec
+from headrace.jobs.letters import dead_item
 from headrace.jobs.states import State
 from servers import Server, start_valkey
 
@@ -101,7 +102,7 @@ async def test_malformed_entries_are_buried_and_the_reader_goes_on(
     assert letter.reason == "malformed"
     raw = next(iter(fields.values()))
     assert (raw if isinstance(raw, bytes) else raw.encode()) in letter.body
-    assert inspect.dead_item(letter)["args"] is None
+    assert dead_item(letter)["args"] is None
     engine.connection.close()
 
 

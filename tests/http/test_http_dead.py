@@ -145,3 +145,12 @@ async def test_bytes_that_are_no_job_are_shown_and_not_edited(broker: MemoryBrok
         assert (None, None, "bm9uc2Vuc2U=") == (item["args"], item["kwargs"], item["raw_base64"])
         status, detail = problem(await client.patch(f"/v1/dead/{job_id}", json={"args": []}))
     assert (422, True) == (status, "submit the job anew" in detail)
+
+
+async def test_a_wrong_cursor_is_refused(broker: MemoryBroker) -> None:
+    """What no page gave is the caller's fault, and is named."""
+    bury(broker)
+    async with asking(broker) as client:
+        for cursor in ("garbage", "default|garbage"):
+            status, detail = problem(await client.get("/v1/dead", params={"cursor": cursor}))
+            assert (422, True) == (status, "is no cursor" in detail)

@@ -15,7 +15,6 @@ from headrace.jobs.disposition import (
     Ended,
     Kind,
     Rules,
-    bury_unread,
     decide,
     policy_of,
     succeed_plainly,
@@ -27,6 +26,7 @@ from headrace.jobs.outcome import Failure, Outcome, Status, Unpackable
 from headrace.jobs.results import unwrap
 from headrace.jobs.retry import TIMEOUT_ANCESTORS, Retry
 from headrace.jobs.states import State
+from headrace.jobs.unread import bury_unread
 
 NOW_MS = 1_795_406_593_154
 RULES = Rules(result_ttl_s=300, max_result_bytes=10_000)
@@ -36,6 +36,7 @@ THREE = Retry(attempts=3, delay=10, factor=2, jitter=0)
 class Lease(msgspec.Struct, frozen=True):
     body: bytes
     starts: int = 0
+    interruptions: int = 0
 
 
 def ended(
@@ -325,9 +326,31 @@ def test_a_crash_raises_its_own_error() -> None:
 
 
 def test_an_interrupted_job_goes_back_as_it_was() -> None:
-    """A shutdown hands the job back and writes nothing about it."""
-    outcome = run(Status.INTERRUPTED)
-    assert Disposition(ended(outcome).lease, Kind.RETURN) == decided(outcome)
+    """A shutdown hands the job back, writes nothing about it, and says whether it had begun."""
+    begun, fresh = run(Status.INTERRUPTED), Outcome(None, Status.INTERRUPTED)
+    assert Disposition(ended(begun).lease, Kind.RETURN, was_started=True) == decided(begun)
+    assert Disposition(ended(fresh).lease, Kind.RETURN) == decided(fresh)
+
+
+def test_what_must_never_start_twice_is_given_up_when_stopped() -> None:
+    """With on_crash="dead" a job that had begun is a dead letter; one that had not goes back."""
+    begun, fresh = run(Status.INTERRUPTED), Outcome(None, Status.INTERRUPTED)
+    careful = [msgspec.structs.replace(ended(each), on_crash_dead=True) for each in (begun, fresh)]
+    dead, back = [decide(each, RULES, now_ms=NOW_MS, dice=0.0) for each in careful]
+    letter = unpack_letter(dead.letter)
+    assert (Kind.DEAD, "crashed", 1) == (dead.kind, letter.reason, letter.deliveries)
+    assert "stopped in its midst" in letter.error
+    assert Disposition(careful[1].lease, Kind.RETURN) == back
+
+
+def test_interruptions_are_counted_over_every_try() -> None:
+    """They add to the starts in all, never to what counts as poison, and stand in the record."""
+    stopped_twice = msgspec.structs.replace(ended(raised(ValueError())), interruptions=2)
+    options = options_of(decide(stopped_twice, RULES, now_ms=NOW_MS, dice=0.0))
+    assert (2, 3, 0, 2) == (options.interruptions, options.starts, options.deliveries, options.attempt)
+    last = unpack_record(decided(run(Status.SUCCEEDED, 1), options).record)
+    assert (2, 4) == (last.interruptions, last.deliveries)
+    assert 0 == unpack_record(decided(run(Status.SUCCEEDED, 1)).record).interruptions
 
 
 @pytest.mark.parametrize(("status", "state"), [(Status.CANCELLED, "cancelled"), (Status.EXPIRED, "expired")])
@@ -374,8 +397,23 @@ def test_what_cannot_be_run_is_buried_with_its_bytes(reason: str) -> None:
         disposition.kind, disposition.ttl_ms, record.status, record.note,
     )  # fmt: skip
     assert len(letter.error) <= ERROR_MESSAGE_MAX_CHARS
+    assert (0, 0) == (letter.attempts, record.attempt)
     with pytest.raises(JobFailed, match="why why"):
         unwrap("default:1-0", record)
+
+
+def test_what_crashed_is_buried_with_its_tries_and_its_time() -> None:
+    """A job that is not started once more was in a try that its options announce; its own record time holds."""
+    options = EnvelopeOptions(attempt=2, starts=3, result_ttl_s=60.0)
+    disposition = bury_unread(
+        Lease(pack_envelope("add", b"\x90", b"\x80", options), 2, 1), "q:1-0", "q", RULES, reason="crashed", error="x",
+        now_ms=NOW_MS, name="add", options=options, result_ttl_s=10.0,
+    )  # fmt: skip
+    letter, record = unpack_letter(disposition.letter), unpack_record(disposition.record)
+    assert (2, 6, 60_000) == (letter.attempts, letter.deliveries, disposition.ttl_ms)
+    assert (2, 6) == (record.attempt, record.deliveries)
+    handlers = bury_unread(Lease(b"", 1), "q:1-0", "q", RULES, reason="crashed", error="x", now_ms=1, result_ttl_s=0)
+    assert (b"", 0) == (handlers.record, handlers.ttl_ms)
 
 
 def test_what_cannot_be_run_needs_no_record() -> None:

@@ -69,8 +69,9 @@ def read(kind: str, data: bytes) -> Any:
         failure = msgspec.to_builtins(record.failure)
         if failure is not None:
             failure["ancestors"] = list(failure["ancestors"])
-        return [record.version, record.status, codec.plain_value(record.value), failure,
-                *(getattr(record, name) for name in record.__struct_fields__[4:])]  # fmt: skip
+        items = [record.version, record.status, codec.plain_value(record.value), failure,
+                 *(getattr(record, name) for name in record.__struct_fields__[4:])]  # fmt: skip
+        return items if record.interruptions else items[:-1]  # which is left out where it says nothing
     envelope = codec.unpack_envelope(data)
     options = None if envelope.options is None else msgspec.to_builtins(envelope.options)
     return [

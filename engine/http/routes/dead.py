@@ -21,7 +21,7 @@ from ..records import JSON
 T = TypeVar("T")
 
 
-@get("/v1/dead", operation_id="getDead", summary="List dead jobs", responses=problems())
+@get("/v1/dead", operation_id="getDead", summary="List dead jobs", responses=problems(422))
 async def listing(
     request: Request[Any, Any, Any],
     queue: Annotated[str | None, QueryParameter(description="Only those of this queue.", required=False)] = None,

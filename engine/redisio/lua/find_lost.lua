@@ -8,7 +8,7 @@
 --       3 the last entry that came by a fetch
 --       4 the most to return
 --       5... entries that this worker took over, and so has in hand
--- Returns triples, as recover.lua: entry, earlier starts, fields; or an integer, 0, when the registration is gone.
+-- Returns triples, as recover.lua: entry, earlier deliveries, fields; or an integer, 0, when the registration is gone.
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
 local held = {}
 for i = 5, #ARGV do held[ARGV[i]] = true end

@@ -1,4 +1,4 @@
--- Hand entries back that were never started, for any worker's next sweep.
+-- Hand entries back that were never started, or were stopped, for any worker's next sweep.
 --
 -- KEYS  1 {Q}:workers  zset    read: the registration must still stand
 --       2 {Q}:jobs     stream  entries change their consumer
@@ -6,7 +6,7 @@
 -- ARGV  1 the registration under which the entries were delivered
 --       2 the consumer group
 --       3 the consumer that holds what was given back
---       4 earlier starts of these entries: this delivery is taken back
+--       4 the delivery count of these entries from now on: this delivery is taken back, or counted as an interruption
 --       5... the entries
 -- Returns how many were handed back, or -1 when the registration is gone and nothing was done.
 redis.call('ZREM', KEYS[1], '') -- a write that is allowed at maxmemory must come first

@@ -12,7 +12,7 @@
 --       3 the consumer group
 --       4 the consumer that holds what was given back
 -- Returns one of: {"ended", record}, {"delayed" or "retrying", due, envelope}, {"queued", fields},
--- {"running", fields, consumer, deliveries}, {"dead", letter}, {"none", last entry of the stream, last delayed number}.
+-- {"queued", fields, "", count} where it was given back, {"running", fields, consumer, count}, {"dead", letter}, {"none", last entry of the stream, last delayed number}.
 local record = redis.call('GET', KEYS[6])
 if record then return {'ended', record} end
 
@@ -28,7 +28,8 @@ if entry ~= '' and entry ~= 'later' then
   local found = redis.call('XRANGE', KEYS[1], entry, entry)
   if #found > 0 then
     local pending = redis.pcall('XPENDING', KEYS[1], ARGV[3], entry, entry, 1)
-    if pending.err or #pending == 0 or pending[1][2] == ARGV[4] then return {'queued', found[1][2]} end
+    if pending.err or #pending == 0 then return {'queued', found[1][2]} end
+    if pending[1][2] == ARGV[4] then return {'queued', found[1][2], '', pending[1][4]} end
     return {'running', found[1][2], pending[1][2], pending[1][4]}
   end
 end

@@ -5,7 +5,7 @@
 -- ARGV  1 the job's id after which to begin, "" for the first
 --       2 when that one died
 --       3 the most to return
--- Returns a list of letters, and id and time of death after which to go on, "" at the end.
+-- Returns a flat list of ids and letters, and id and time of death after which to go on, "" at the end.
 local letters, limit, from = {}, tonumber(ARGV[3]), 0
 if ARGV[1] ~= '' then
   local died = redis.call('ZSCORE', KEYS[1], ARGV[1])
@@ -23,8 +23,9 @@ for _ = 1, 20 do
     id, died = block[i], block[i + 1]
     local letter = redis.call('GET', KEYS[2] .. id)
     if letter then -- else it expired before its place in the list was taken away
+      letters[#letters + 1] = id
       letters[#letters + 1] = letter
-      if #letters == limit then return {letters, id, died} end
+      if #letters == 2 * limit then return {letters, id, died} end
     end
   end
   from = from + 500

@@ -13,21 +13,23 @@
 --       6 seconds that the token is kept
 --       7 starts without an outcome from which on an entry is a suspect; 0 for none
 --       8 the most suspects to take over
---       9... entries that this worker took over before, and so has in hand
--- Returns triples: entry, earlier starts, fields; or an integer, 0, when this worker's own registration is gone.
+--       9 what one interruption adds to a delivery count, beside starts
+--      10 the same as 7 for some handlers: "name=starts", a line each
+--      11... entries that this worker took over before, and so has in hand
+-- Returns triples: entry, earlier deliveries, fields; or an integer, 0, when this worker's own registration is gone.
 redis.call('ZREM', KEYS[1], '') -- a write that is allowed at maxmemory must come first, else SET is refused there
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
 local group, me, room = ARGV[2], ARGV[1], tonumber(ARGV[4])
 local taken = {}
 
-local function give(entry, starts)
+local function give(entry, count)
   local found = redis.call('XRANGE', KEYS[2], entry, entry)
   if #found == 0 then
     redis.call('XACK', KEYS[2], group, entry) -- somebody deleted it: nothing is left to run
     return false
   end
   taken[#taken + 1] = entry
-  taken[#taken + 1] = starts
+  taken[#taken + 1] = count
   taken[#taken + 1] = found[1][2]
   return true
 end
@@ -35,9 +37,9 @@ end
 local kept = redis.call('GET', KEYS[4])
 if kept then
   local held = {}
-  for i = 9, #ARGV do held[ARGV[i]] = true end
-  for entry, starts in string.gmatch(kept, '(%S+) (%d+)') do
-    if not held[entry] and #redis.call('XPENDING', KEYS[2], group, entry, entry, 1, me) > 0 then give(entry, tonumber(starts)) end
+  for i = 11, #ARGV do held[ARGV[i]] = true end
+  for entry, count in string.gmatch(kept, '(%S+) (%d+)') do
+    if not held[entry] and #redis.call('XPENDING', KEYS[2], group, entry, entry, 1, me) > 0 then give(entry, tonumber(count)) end
   end
   return taken
 end
@@ -56,19 +58,44 @@ end
 local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[2], group)
 if consumers.err then return taken end
 
-local suspect_starts, suspect_room = tonumber(ARGV[7]), tonumber(ARGV[8])
+local suspect_starts, suspect_room, interruption = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local starts_of = {}
+for name, starts in string.gmatch(ARGV[10], '([^\n]+)=(%d+)') do starts_of[name] = tonumber(starts) end
+
+-- The handler's name, which is what an envelope begins with; nil where it is not so.
+local function name_of(fields)
+  for i = 1, #fields, 2 do
+    if fields[i] == 'name' then return fields[i + 1] end
+    if fields[i] == 'm' then
+      local body = fields[i + 1]
+      local kind = string.byte(body, 3) or 0
+      if kind >= 0xa0 and kind < 0xc0 then return string.sub(body, 4, 3 + kind - 0xa0) end
+      if kind == 0xd9 then return string.sub(body, 5, 4 + (string.byte(body, 4) or 0)) end
+    end
+  end
+  return nil
+end
+
+-- Whether a job may be what killed its workers. Few come as far as to have their handler looked up.
+local function is_suspect(entry, starts)
+  if suspect_starts == 0 or starts < suspect_starts then return false end
+  local found = redis.call('XRANGE', KEYS[2], entry, entry)[1]
+  local name = found and name_of(found[2])
+  return starts >= (name and starts_of[name] or suspect_starts)
+end
+
 local function sweep(consumer)
   -- Suspects that are passed over must not hide what is behind them; a hundred more are looked at.
   local swept = redis.call('XPENDING', KEYS[2], group, '-', '+', room + 100, consumer)
   local left = #swept
   for _, pending in ipairs(swept) do
     if room <= 0 then break end
-    local entry, starts = pending[1], pending[4]
-    local suspect = suspect_starts > 0 and starts >= suspect_starts
+    local entry, count = pending[1], pending[4]
+    local suspect = is_suspect(entry, count % interruption)
     if not suspect or suspect_room > 0 then
       left = left - 1
-      if give(entry, starts) then
-        redis.call('XCLAIM', KEYS[2], group, me, 0, entry, 'RETRYCOUNT', starts + 1, 'JUSTID')
+      if give(entry, count) then
+        redis.call('XCLAIM', KEYS[2], group, me, 0, entry, 'RETRYCOUNT', count + 1, 'JUSTID')
         room = room - 1
         if suspect then suspect_room = suspect_room - 1 end
       end

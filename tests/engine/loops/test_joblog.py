@@ -11,8 +11,9 @@ from headrace.engine.broker.port import Lease, Source
 from headrace.engine.loops import joblog
 from headrace.engine.loops.joblog import LINES_PER_S, JobLog
 from headrace.engine.observe.seldom import Seldom
-from headrace.jobs.disposition import Disposition, Kind, Rules, bury_unread
+from headrace.jobs.disposition import Disposition, Kind, Rules
 from headrace.jobs.outcome import Outcome, Status
+from headrace.jobs.unread import bury_unread
 
 pytestmark = pytest.mark.anyio
 

@@ -75,4 +75,4 @@ async def test_going_round_keeps_the_starts_of_the_entry() -> None:
     options = unpack_envelope(unread(EnvelopeOptions(deliveries=1, starts=3), starts=2).body).options
     assert options is not None
     assert (3, 5) == (options.deliveries, options.starts)
-    assert 3 == unread(EnvelopeOptions(starts=3), grace_s=0).starts_before
+    assert 3 == unread(EnvelopeOptions(starts=3), grace_s=0).options.starts_before

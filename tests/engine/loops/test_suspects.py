@@ -8,7 +8,7 @@ from headrace import Engine
 from headrace.engine.broker.port import Bound, Caution, Lease, Source, Submission
 from headrace.engine.loops.assigner import Assigner
 from headrace.engine.loops.assignment import Assignment, BoundHandler, Terms
-from headrace.engine.loops.suspects import FIRST_PAUSE_MS, LONGEST_PAUSE_MS, Suspects
+from headrace.engine.loops.suspects import FIRST_PAUSE_MS, LONGEST_PAUSE_MS, Suspects, suspect_from
 from headrace.jobs.codec import EnvelopeOptions, pack_envelope, unpack_envelope
 from headrace.jobs.handler import HandlerOptions, HandlerPlan
 from headrace.jobs.outcome import Outcome, Status
@@ -38,7 +38,7 @@ def done(*assignments: Assignment) -> list[Outcome]:
 
 def test_one_runs_and_one_waits() -> None:
     """Of many suspects the first may start, the second waits for it, and the third waits for neither."""
-    suspects, batch = Suspects([5]), [suspect(number) for number in range(3)]
+    suspects, batch = Suspects({"ok": 5}, 5), [suspect(number) for number in range(3)]
     assert Caution(3, 1) == suspects.caution
     assert batch[:1] == suspects.sift(batch)
     assert (1, Caution(3, 0)) == (suspects.waiting, suspects.caution)
@@ -52,7 +52,7 @@ def test_one_runs_and_one_waits() -> None:
 
 def test_who_is_turned_away_comes_later_and_keeps_its_starts() -> None:
     """The more of them come, the longer the pause; their starts go with them, for their entry ends."""
-    suspects = Suspects([9])
+    suspects = Suspects({"ok": 9}, 9)
     suspects.sift([suspect(number, starts=7, deliveries=1, max_deliveries=9) for number in range(2000)])
     turned_away = [outcome.work for outcome in suspects.turned_away()]
     assert 1998 == len(turned_away)
@@ -61,15 +61,21 @@ def test_who_is_turned_away_comes_later_and_keeps_its_starts() -> None:
 
 
 def test_each_job_is_judged_by_its_own_handler() -> None:
-    """Four starts are nothing for a handler that allows ten, although another one allows five; the sweep takes five."""
-    suspects, lax = Suspects([5, 10]), [suspect(number, max_deliveries=10) for number in range(3)]
+    """Four starts are nothing for a handler that allows ten, although another one allows five; the sweep is told so."""
+    suspects = Suspects({"strict": 5, "ok": 10}, 5)
+    lax = [suspect(number, max_deliveries=10) for number in range(3)]
     assert lax == suspects.sift(lax)
-    assert (0, Caution(3, 1)) == (suspects.waiting, suspects.caution)
+    assert (0, Caution(3, 1, {"ok": 8})) == (suspects.waiting, suspects.caution)
+
+
+def test_a_job_that_ran_beside_one_death_is_no_suspect_yet() -> None:
+    """Unless it may die but once more, a job's first orphaning makes it wait for nobody."""
+    assert {1: 1, 2: 1, 3: 2, 4: 3, 5: 3, 6: 4, 1000: 998} == {n: suspect_from(n) for n in (1, 2, 3, 4, 5, 6, 1000)}
 
 
 def test_a_suspect_that_was_taken_back_makes_room_for_the_next() -> None:
     """With the registration go the suspect that waited and the one that had not started; one that runs stays."""
-    suspects, first, second, third = Suspects([5]), suspect(1), suspect(2), suspect(3)
+    suspects, first, second, third = Suspects({"ok": 5}, 5), suspect(1), suspect(2), suspect(3)
     suspects.sift([first, second])
     assert [second] == suspects.take_back()
     assert [third] == suspects.sift([third])

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from headrace.engine.observe.merging import merge
 from headrace.engine.observe.metrics import HANDLERS_MAX, OTHERS, Recorder
+from headrace.engine.observe.report import Gauges, report
+from headrace.engine.observe.summary import summarize
 from headrace.jobs.outcome import Outcome, Status
 
 NOW_S = 1000.0
@@ -64,6 +67,16 @@ def test_a_negative_wait_does_not_shorten_the_total() -> None:
     recorder = Recorder(0.0)
     recorder.record_batch(NOW_S, [outcome(run_s=0.5)], [-3.0])
     assert 0.5 == recorder.handlers["add"].total.snapshot(NOW_S).max_s
+
+
+def test_exported_letters_are_counted_by_handler() -> None:
+    """What was exported counts for the handler whose job it was, and adds up over workers."""
+    recorder = Recorder(NOW_S)
+    recorder.record_exported(["a", "a", "b"])
+    recorder.record_exported(["b"])
+    each = report(recorder, NOW_S, Gauges())
+    assert {"a": 4, "b": 4} == {name: one.exported for name, one in merge([each, each]).handlers.items()}
+    assert 8 == summarize(merge([each, each]), {}).errors.exported
 
 
 def test_retried_and_dead_are_counted_by_handler() -> None:

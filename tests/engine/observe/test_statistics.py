@@ -164,7 +164,7 @@ def test_the_json_has_every_name_of_the_contract() -> None:
     assert percentiles == set(document["latency_ms"]["run"])
     assert {"slots", "busy", "utilization", "stuck", "runners"} == set(document["concurrency"])
     assert {"slots", "busy", "utilization", "stuck"} == set(document["concurrency"]["runners"]["async"])
-    assert {"failed", "retried", "timed_out", "dead", "rate"} == set(document["errors"])
+    assert {"failed", "retried", "timed_out", "dead", "exported", "rate"} == set(document["errors"])
     filling = {"prefetched", "prefetch_max", "settle_backlog", "settle_backlog_max", "spool_bytes"}
     assert filling | {"fetch_paused_s", "refused", "sinks"} == set(document["backpressure"])
     assert {"delayed", "queued", "running", "dead", "oldest_age_s", "drain_eta_s"} == set(document["queues"]["default"])

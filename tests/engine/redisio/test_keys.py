@@ -30,14 +30,16 @@ def scenario(opened: Open) -> None:
     submit(worker, 1, delay_ms=1, token="soon")
     worker.publish("q", [Submission(BODY, unique="k", caller_id="mine")], "keyed", FREE)
     leases = fetch(worker)
-    worker.settle([done(leases[0]), retry(leases[1]), dead(leases[2]), dead(leases[3]), give_back(leases[4])])
+    worker.settle([done(leases[0]), retry(leases[1]), give_back(leases[4])])
+    worker.settle([dead(leases[place]) for place in (2, 3, 5)])
     recover(other)
     worker.dead_retry([leases[3].job_id])
+    assert [True] == worker.dead_remove(worker.dead_beyond(["q"], 1, "w1"))
     worker.fleet_put("w1", b"report", 5.0)
     worker.promote(["q"])
     other.renew()
-    worker.progress_put({leases[5].job_id: Progress(1, 2)})
-    worker.cancel([view for view in worker.lookup([leases[5].job_id]) if view])
+    worker.progress_put({leases[6].job_id: Progress(1, 2)})
+    worker.cancel([view for view in worker.lookup([leases[6].job_id]) if view])
 
 
 def test_every_key_is_in_the_table(opened: Open, client: redis.Redis) -> None:
@@ -64,6 +66,28 @@ def test_nothing_is_left_of_jobs_that_ended(opened: Open, client: redis.Redis) -
     left = {key.decode().split(":")[2] for key in client.scan_iter("headrace:{q}:*")}
     assert {"jobs", "workers", "meta", "result", "token", "events"} == left
     assert 0 == client.xlen("headrace:{q}:jobs")
+
+
+def test_nothing_is_left_of_exported_letters(opened: Open, client: redis.Redis) -> None:
+    """Where the last letter was exported there is neither a list of letters nor a letter."""
+    worker = opened("w1")
+    submit(worker, 3)
+    worker.settle([dead(lease) for lease in fetch(worker)])
+    assert [True] * 3 == worker.dead_remove(worker.dead_beyond(["q"], 0, "w1"))
+    left = {key.decode().split(":")[2] for key in client.scan_iter("headrace:{q}:*")}
+    assert set() == left & {"dead", "deadletter"}
+
+
+def test_letters_are_exported_without_memory(opened: Open, client: redis.Redis) -> None:
+    """At maxmemory 1 letters are still read and removed, since that is what makes room."""
+    worker = opened("w1")
+    submit(worker, 2)
+    worker.settle([dead(lease) for lease in fetch(worker)])
+    client.config_set("maxmemory", "1")
+    try:
+        assert [True] == worker.dead_remove(worker.dead_beyond(["q"], 1, "w1"))
+    finally:
+        client.config_set("maxmemory", "0")
 
 
 def test_a_queue_has_one_slot() -> None:

@@ -21,7 +21,12 @@ local function refusal(keys, group, bound, count, bytes)
   if most > 0 and length + count > most then
     -- Only now is it worth asking how many of the entries are running.
     local pending = redis.pcall('XPENDING', keys.jobs, group)
-    if not pending.err then length = length - pending[1] end
+    if not pending.err then
+      length = length - pending[1]
+      for _, consumer in ipairs(pending[4] or {}) do
+        if consumer[1] == 'returned' then length = length + consumer[2] end -- what was given back waits; see keys.py
+      end
+    end
     if length + count > most then reason = 'length' end
   end
   if not reason and most_bytes > 0 and held + bytes > most_bytes then reason = 'bytes' end
