@@ -38,8 +38,8 @@ def url(request: pytest.FixtureRequest) -> str:
     return found.url
 
 
-def make_engine(url: str) -> Engine:
-    engine = Engine(url, namespace=f"waiting-{os.getpid()}-{os.urandom(4).hex()}", drain_timeout=5)
+def make_engine(url: str, namespace: str = "") -> Engine:
+    engine = Engine(url, namespace=namespace or f"waiting-{os.urandom(6).hex()}", drain_timeout=5)
 
     @engine.job
     async def add(a: int, b: int) -> int:
@@ -209,12 +209,13 @@ async def test_whoever_waits_when_the_engine_closes_is_told(url: str) -> None:
 @pytest.mark.redis_core
 async def test_a_record_that_cannot_be_read_fails_one_wait(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record that another version wrote is told to whoever waits for it, and the others of its batch get theirs."""
-    engine = make_engine(server.url)
+    namespace = f"spoilt-{os.urandom(6).hex()}"
+    engine = make_engine(server.url, namespace)
     got: dict[int, object] = {}
     with redis.Redis(unix_socket_path=server.unix_socket) as client:
         async with engine:
             handles = [await engine.submit("add", (number, 1)) for number in range(3)]
-            key = f"{engine._settings.namespace}:{{default}}:result:{handles[1].id}"
+            key = f"{namespace}:{{default}}:result:{handles[1].id}"
             broker, records = broker_of(engine), broker_of(engine).records
 
             def spoilt(job_ids: Sequence[str]) -> Sequence[ResultRecord | None]:
