@@ -142,6 +142,8 @@ class Looks:
         """Return whom to look for next; waits while there is nobody; empty when the thread should end."""
         with self._lock:
             idle_at_s = time.monotonic() + IDLE_S
+            if not self._line:  # whoever was put off has left, and nobody finds out how the server is now
+                self._away = None
             while not self._line:
                 left_s = idle_at_s - time.monotonic()
                 if left_s <= 0 or self._broker.events.closed:
