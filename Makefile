@@ -43,7 +43,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -q --durations=10 --durations-min=1 $(ARGS)
 
 faults: $(STAMP)
-	TEST_FAULTS=long $(BIN)/python -m pytest -q -s --durations=20 tests/faults $(ARGS)
+	TEST_FAULTS=long $(BIN)/python -m pytest -q -s -o faulthandler_timeout=1800 --durations=20 tests/faults $(ARGS)
 
 # .venv-wheel holds only headrace as users get it. Its libraries are those of .venv, named in a .pth file: Python does not
 # read the .pth files of a folder that it found in one, so the editable link to the checkout is not followed.

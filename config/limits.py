@@ -101,6 +101,10 @@ MESSAGE_MIN_BYTES: Final = _KIB
 #: Over ten seconds of work at full speed (about 90,000 jobs/s on one core); 0 for no bound.
 MAX_QUEUE_LENGTH: Final = 1_000_000
 MAX_QUEUE_LENGTH_MAX: Final = 1_000_000_000
+#: A handler's name: figures and events are kept by name, and a producer may send any.
+NAME_MAX_CHARS: Final = 1_000
+#: What headrace's own counters may add to a job that is tried again, and must not make it too large.
+COUNTERS_MAX_BYTES: Final = 128
 #: Holds a million jobs of 1 KiB; reached first where jobs are large; 0 for no bound.
 MAX_QUEUE_BYTES: Final = _GIB
 MAX_QUEUE_BYTES_MAX: Final = 1024 * _GIB
@@ -121,6 +125,8 @@ TRACEBACK_MAX_CHARS: Final = 20_000
 SUBMIT_BATCH_COUNT: Final = 500
 #: Bytes of envelopes at which a submitting call is full, however few: some 10 ms of the server's time.
 SUBMIT_BATCH_BYTES: Final = 4 * _MIB
+#: Due jobs of a queue that one call moves at most: as many as one adds, some 2 ms of the server's time.
+PROMOTE_BATCH_MAX_COUNT: Final = 500
 #: Entries a fetch asks for at most: above it a reply stops getting cheaper per entry, and other clients wait longer.
 FETCH_BATCH_MAX_COUNT: Final = 500
 #: Entries a settling call: a variadic XACK, and far below the 8,000 at which Lua's unpack fails.

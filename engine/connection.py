@@ -55,6 +55,7 @@ class Connection:
                 self._broker = open_broker(url, namespace=self._settings.namespace, revive=revive)
                 self._broker.result_ttl_s = self._settings.result_ttl_s
                 self._broker.dead_ttl_s = self._settings.dead_ttl_s
+                self._broker.max_payload_bytes = self._settings.max_payload_bytes
             self._users += 1
             return self._broker
 

@@ -29,6 +29,9 @@ _Factor = Annotated[float, msgspec.Meta(ge=1, le=1e9)]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Moment = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Key = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+_Name = Annotated[str, msgspec.Meta(max_length=limits.NAME_MAX_CHARS)]
+#: JSON may take this many bytes for one on the wire: a control character is six.
+JSON_FACTOR: Final = 6
 _HEAD: Final = b"\x95\x01"  # an array of five, and the version as its first item
 
 
@@ -86,14 +89,14 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     Attributes:
         version: VERSION.
-        name: The handler's name.
+        name: The handler's name, at most NAME_MAX_CHARS.
         args: The positional arguments, a packed array.
         kwargs: The keyword arguments, a packed map.
         options: What the submission said beyond that; None for nothing.
     """
 
     version: int
-    name: str
+    name: _Name
     args: msgspec.Raw
     kwargs: msgspec.Raw
     options: EnvelopeOptions | None = None
@@ -136,7 +139,10 @@ _record = msgspec.msgpack.Decoder(ResultRecord).decode
 _parts = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _json_seconds = msgspec.json.Decoder(_Seconds).decode
 _json_from_one = msgspec.json.Decoder(_FromOne).decode
+_fields = msgspec.msgpack.Decoder(dict[bytes, bytes]).decode
 NIL: Final = msgspec.Raw(_NIL)
+#: What is wrong with a name that nobody would give.
+TOO_LONG: Final = f"it has more than {limits.NAME_MAX_CHARS:,} characters"
 #: The plain fields that an entry may have.
 FIELDS: Final = frozenset({b"name", b"args", b"kwargs", b"timeout_s", b"expires_at", b"attempts"})
 
@@ -172,10 +178,12 @@ def pack_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> byte
     """Return an envelope up to its options.
 
     Raises:
-        InvalidArguments: they are no plain data, or the name is empty.
+        InvalidArguments: they are no plain data, or the name is empty or too long.
     """
     if not isinstance(name, str) or not name:
         raise InvalidArguments(f"{name!r} cannot be a handler's name: give a text that is not empty")
+    if len(name) > limits.NAME_MAX_CHARS:
+        raise InvalidArguments(f"{name[:40]!r}... cannot be a handler's name: {TOO_LONG}")
     by_name = dict(kwargs)
     if not all(isinstance(key, str) for key in by_name):
         raise InvalidArguments(f"{name}(): kwargs are arguments by name, so its keys must be text")
@@ -195,11 +203,19 @@ def as_new(body: bytes) -> bytes:
     try:
         envelope = unpack_envelope(body)
     except Malformed:
-        return body
+        return _from_plain(body)
     if envelope.options is None:
         return body
     counters = {"attempt": 1, "deliveries": 0, "interruptions": 0, "starts": 0, "unknown_since_ms": None}
     return repack(envelope, msgspec.structs.replace(envelope.options, **counters))
+
+
+def _from_plain(body: bytes) -> bytes:
+    """Return the job of plain fields that were too large to be read when they came; what holds none as it is."""
+    try:
+        return envelope_from_fields(_fields(body))
+    except (msgspec.DecodeError, ValueError):
+        return body
 
 
 def unpack_envelope(data: bytes) -> Envelope:
@@ -242,6 +258,8 @@ def envelope_from_fields(fields: Mapping[bytes, bytes]) -> bytes:
         name = fields[b"name"].decode()
         args = msgspec.json.decode(fields.get(b"args") or b"[]")
         kwargs = msgspec.json.decode(fields.get(b"kwargs") or b"{}")
+        if len(name) > limits.NAME_MAX_CHARS:
+            raise Malformed(f"the handler's name: {TOO_LONG}")
         if not name or not isinstance(args, list) or not isinstance(kwargs, dict):
             raise Malformed("name must be text, args a JSON array, kwargs a JSON object")
         options = _options_from_fields(fields)

@@ -78,7 +78,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         queue: The queue that it came from.
         name: The handler's name; empty when the entry could not be read.
         reason: "failed", "timed_out", "crashed", "refused" (the handler raised FailJob), "invalid_arguments",
-            "unknown_handler" or "malformed".
+            "unknown_handler", "too_large" or "malformed".
         error: Type and message of the exception, or what is wrong with the entry.
         traceback: The traceback as text; may be empty.
         attempts: Tries that were made.
@@ -218,7 +218,7 @@ def succeed_plainly(
         record = _encode(
             (codec.VERSION, "succeeded", value, None, name, 1, starts + 1, now_ms - int(run_s * 1000), now_ms, None)
         )
-    except Exception:  # noqa: BLE001 - what an object's own hooks raise; `succeed` packs again and tells what it was
+    except BaseException:  # noqa: BLE001 - what an object's own hooks raise; `succeed` packs again and tells what it was
         return None
     if len(record) > rules.max_result_bytes:
         return None
@@ -231,7 +231,7 @@ def succeed(ended: Ended, rules: Rules, *, now_ms: int) -> Disposition:
     if not ttl_ms:
         return Disposition(ended.lease, Kind.DONE)
     value = ended.outcome.value
-    if isinstance(value, Unpackable):
+    if type(value) is Unpackable:
         note = cut(value.reason, limits.ERROR_MESSAGE_MAX_CHARS)
         return Disposition(ended.lease, Kind.DONE, _pack(ended, State.SUCCEEDED, now_ms, NIL, note), ttl_ms)
     try:
@@ -242,7 +242,7 @@ def succeed(ended: Ended, rules: Rules, *, now_ms: int) -> Disposition:
             f"the result takes {len(record):,} bytes, max_result is {rules.max_result_bytes:,}; store it elsewhere and "
             f"return where, or raise max_result"
         )
-    except Exception as error:  # noqa: BLE001 - whatever an object's own hooks may raise while it is packed
+    except BaseException as error:  # noqa: BLE001 - whatever an object's own hooks may raise while it is packed
         note = f"the result cannot be packed: {type(error).__name__}: {message_of(error)}; return plain data"
     return Disposition(ended.lease, Kind.DONE, _pack(ended, State.SUCCEEDED, now_ms, NIL, note), ttl_ms)
 

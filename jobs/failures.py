@@ -2,6 +2,8 @@
 
 One pure function. It never raises, whatever the exception's own methods do, and what it gives is bounded by
 ERROR_MESSAGE_MAX_CHARS and TRACEBACK_MAX_CHARS. The traceback begins at the handler: the frames above it are ours.
+What handlers raise and return is asked for its type only, here and elsewhere: `isinstance` would also ask for its
+`__class__`, which proxies answer with an exception when what they stand for is not there.
 """
 
 import traceback
@@ -28,13 +30,13 @@ def failure_of(error: BaseException) -> Failure:
     Args:
         error: What the handler raised; its traceback is read, and not kept.
     """
-    carried = getattr(error, "failure", None)
-    if isinstance(carried, Failure):
-        return carried
     kind = type(error)
+    carried = _carried(error)
+    if type(carried) is Failure:
+        return carried
     retry_delay_s = None
-    if isinstance(error, RetryJob):
-        retry_delay_s = _AS_THE_POLICY_SAYS if error.delay is None else error.delay
+    if issubclass(kind, RetryJob):
+        retry_delay_s = _AS_THE_POLICY_SAYS if error.delay is None else error.delay  # type: ignore[attr-defined]
         message = ""
     else:
         message = message_of(error)
@@ -44,7 +46,7 @@ def failure_of(error: BaseException) -> Failure:
         traceback=_traceback_of(error),
         ancestors=tuple(qualified_name(c) for c in kind.__mro__ if c not in (BaseException, object)),
         retry_delay_s=retry_delay_s,
-        final=isinstance(error, FailJob),
+        final=issubclass(kind, FailJob),
     )
 
 
@@ -60,6 +62,13 @@ def message_of(error: BaseException) -> str:
 def qualified_name(kind: type) -> str:
     """Return "module.Name" of a class: the form of `Failure.ancestors`."""
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _carried(error: BaseException) -> object:
+    try:
+        return getattr(error, "failure", None)
+    except BaseException:  # noqa: BLE001 - as above
+        return None
 
 
 def _traceback_of(error: BaseException) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from headrace.config import limits, units
 
 from .arguments import Arguments
-from .codec import head_of
+from .codec import TOO_LONG, head_of
 from .errors import ConfigError
 from .ids import check_queue
 from .items import ItemArguments, check_batch
@@ -194,6 +194,8 @@ def is_coroutine_function(function: Callable[..., Any]) -> bool:
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not name:
         raise ValueError(f"{name!r} cannot be a handler's name: give a text that is not empty")
+    if len(name) > limits.NAME_MAX_CHARS:
+        raise ValueError(f"{name[:40]!r}... cannot be a handler's name: {TOO_LONG}")
     try:
         name.encode()
     except UnicodeEncodeError:

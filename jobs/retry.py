@@ -92,5 +92,5 @@ def wait_s(policy: Retry, attempt: int, dice: float) -> float:
 
 def _is_any(kinds: tuple[type[BaseException], ...], failure: Failure, exception: BaseException | None) -> bool:
     if exception is not None:
-        return isinstance(exception, kinds)
+        return issubclass(type(exception), kinds)  # as an `except` clause does
     return any(kind is BaseException or qualified_name(kind) in failure.ancestors for kind in kinds)

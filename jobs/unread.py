@@ -35,7 +35,7 @@ def bury_unread(
         job_id: The job's id.
         queue: Its queue.
         rules: The settings' part.
-        reason: "malformed", "unknown_handler", or "crashed" for a job that is not started once more.
+        reason: "malformed", "too_large", "unknown_handler", or "crashed" for a job that is not started once more.
         error: What is wrong, in words; cut to the limit of a message.
         now_ms: Wall-clock milliseconds since the epoch.
         name: The handler's name as far as it could be read.

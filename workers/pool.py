@@ -326,7 +326,7 @@ class Pool:
         is_cancelled = _is_cancelled()
         if is_cancelled and slot.cancel_reason is None:
             slot.cancel("drain", stop=False)
-        if is_cancelled and isinstance(error, anyio.get_cancelled_exc_class()):
+        if is_cancelled and issubclass(type(error), anyio.get_cancelled_exc_class()):
             outcome = stopped(slot, work, now_s)
         else:
             outcome = failed(slot, work, error, now_s)

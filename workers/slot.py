@@ -102,7 +102,7 @@ class Slot:
 
 def stopped(slot: Slot, work: Work, now_s: float, error: BaseException | None = None) -> Outcome:
     """Return the outcome of work that was told to stop and did."""
-    reason = slot.cancel_reason or ("timeout" if isinstance(error, JobTimedOut) else "drain")
+    reason = slot.cancel_reason or ("timeout" if issubclass(type(error), JobTimedOut) else "drain")
     run_s = now_s - slot.started_at_s
     if reason == "timeout":
         message = f"still running after {run_s:.3f} s; its timeout is {work.timeout_s:g} s"
@@ -118,12 +118,13 @@ def failed(slot: Slot, work: Work, error: BaseException, now_s: float) -> Outcom
     run_s = now_s - slot.started_at_s
     if slot.cancel_reason is not None:
         return stopped(slot, work, now_s, error)
-    if isinstance(error, UnpackableResult):  # the handler did its work; only what it returned cannot be kept
+    kind = type(error)
+    if issubclass(kind, UnpackableResult):  # the handler did its work; only what it returned cannot be kept
         value = Unpackable(message_of(error))
         return Outcome(work, Status.SUCCEEDED, value, None, None, slot.started_at_s, run_s)
-    if isinstance(error, RemoteFailure):
-        return Outcome(work, Status.FAILED, None, error.failure, None, slot.started_at_s, run_s)
-    if isinstance(error, JobTimedOut) and now_s >= slot.deadline_s - _CLOCKS_APART_S:
+    if kind is RemoteFailure:
+        return Outcome(work, Status.FAILED, None, failure_of(error), None, slot.started_at_s, run_s)
+    if issubclass(kind, JobTimedOut) and now_s >= slot.deadline_s - _CLOCKS_APART_S:
         return stopped(slot, work, now_s, error)  # the handler looked at its deadline before the watchdog did
-    status = Status.CRASHED if isinstance(error, JobCrashed) else Status.FAILED
+    status = Status.CRASHED if issubclass(kind, JobCrashed) else Status.FAILED
     return Outcome(work, status, None, failure_of(error), error, slot.started_at_s, run_s)

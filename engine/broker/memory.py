@@ -6,7 +6,7 @@ process. The state and its lock are in memory_state.py; `faults` makes verbs fai
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -23,14 +23,24 @@ from .memory_control import MemoryControl
 from .memory_events import MemoryEvents
 from .memory_publishing import add_all
 from .memory_state import Job, Member, MemoryQueue, MemoryState, state_of
-from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submission, tell_nobody
+from .port import (
+    NO_CAUTION,
+    NO_PACE,
+    NO_PACES,
+    Bound,
+    Caution,
+    Lease,
+    Pace,
+    Registration,
+    Source,
+    Submission,
+    tell_nobody,
+)
 
 __all__ = ["Fault", "MemoryBroker"]
 
 #: How long a resent batch is recognised: callers give up resending long before.
-_TOKEN_TTL_MS: Final = 600_000
-#: Jobs of a queue that one `promote` moves at most, as many as a submission adds.
-_PROMOTE_COUNT: Final = limits.SUBMIT_BATCH_COUNT
+_TOKEN_TTL_MS: Final = 120_000
 
 
 def wall_ms() -> int:
@@ -48,6 +58,8 @@ class MemoryBroker(MemoryControl):
     Attributes:
         faults: Failures to come, in order; see Fault.
     """
+
+    max_payload_bytes: int = limits.MAX_PAYLOAD_BYTES
 
     def __init__(self, url: str = "memory://", *, now_ms: Callable[[], int] = wall_ms) -> None:
         super().__init__(Access(state_of(url), now_ms))
@@ -141,13 +153,21 @@ class MemoryBroker(MemoryControl):
             state.jobs_came = bool(returned)
         return refused_count
 
-    def promote(self, queues: Sequence[str]) -> float | None:
-        """Move jobs that are due to their queues; return seconds until the next is, None for none."""
+    def promote(self, queues: Iterable[str], paces: Mapping[str, Pace] = NO_PACES) -> float | None:
+        """Move jobs that are due to their queues; return when to call again; see Broker."""
+        waits_s: list[float] = []
         with self._access.verb("promote") as (state, now_ms):
-            there = [state.queues[name] for name in queues if name in state.queues]
-            state.jobs_came = sum(queue.promote(now_ms, _PROMOTE_COUNT) for queue in there) > 0
-            due_ms = [due for queue in there if (due := queue.next_due_ms()) is not None]
-        return max(0, min(due_ms) - now_ms) / 1000 if due_ms else None
+            moved_count = 0
+            for name in [name for name in queues if name in state.queues]:
+                queue, pace = state.queues[name], paces.get(name, NO_PACE)
+                room = min(limits.PROMOTE_BATCH_MAX_COUNT, max(pace.least, pace.ahead - len(queue.waiting)))
+                moved_count += queue.promote(now_ms, room)
+                due_ms = queue.next_due_ms()
+                if due_ms is not None:
+                    is_held = due_ms <= now_ms and room < limits.PROMOTE_BATCH_MAX_COUNT
+                    waits_s.append(pace.again_s if is_held else max(0, due_ms - now_ms) / 1000)
+            state.jobs_came = moved_count > 0
+        return min(waits_s, default=None)
 
     def close(self) -> None:
         """Stop waking the listeners of this broker; its registration and jobs stay. Safe to call twice."""

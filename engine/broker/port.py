@@ -6,11 +6,12 @@ calls it from a thread; the memory broker never waits except in `fetch`, which h
 What a broker promises is in tests/conformance/test_broker.py; read-only views are in views.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
 
+from headrace.config import limits
 from headrace.jobs.disposition import Disposition
 
 
@@ -130,6 +131,25 @@ def tell_nobody(queues: Sequence[str]) -> None:
     """Do nothing; what `on_queues_lost` is until somebody wants to know."""
 
 
+class Pace(msgspec.Struct, frozen=True):
+    """How far one `promote` moves the due jobs of a queue: until enough wait there, but some whatever waits.
+
+    Attributes:
+        ahead: Jobs that may wait in the queue, up to which due ones are moved.
+        least: Due jobs that are moved however many wait.
+        again_s: Seconds until it is worth calling again where due jobs were held back.
+    """
+
+    ahead: int = 0
+    least: int = 0
+    again_s: float = 0.0
+
+
+#: As many due jobs as a call moves at most; for queues that have no pace.
+NO_PACE: Final = Pace(least=limits.PROMOTE_BATCH_MAX_COUNT)
+NO_PACES: Final[Mapping[str, Pace]] = {}
+
+
 class Broker(Protocol):
     """Where jobs wait. Every verb raises BrokerUnavailable when the server is away, and may then be sent again.
 
@@ -138,11 +158,13 @@ class Broker(Protocol):
         url: Where it is, without password.
         on_queues_lost: Called, from any thread, with queues that a registered worker found gone and made anew, as when
             the server was emptied; whoever is told must be short and must not raise.
+        max_payload_bytes: The most that a job may take; far larger ones it need not read, and says so in the lease.
     """
 
     waits: bool
     url: str
     on_queues_lost: Callable[[Sequence[str]], None]
+    max_payload_bytes: int
 
     def publish(self, queue: str, jobs: Sequence[Submission], token: str, bound: Bound) -> list[str]:
         """Add a batch, all or none, and return the ids in order; a FirstId for each whose key another job has.
@@ -197,8 +219,17 @@ class Broker(Protocol):
         Sending the same again changes nothing.
         """
 
-    def promote(self, queues: Sequence[str]) -> float | None:
-        """Move jobs that are due to their queues, a bounded number; return seconds until the next is, None for none."""
+    def promote(self, queues: Iterable[str], paces: Mapping[str, Pace] = NO_PACES) -> float | None:
+        """Move jobs that are due to their queues, in the order of their times; return when to call again.
+
+        Args:
+            queues: Names of queues.
+            paces: How many of each queue; at most `limits.PROMOTE_BATCH_MAX_COUNT`.
+
+        Returns:
+            Seconds: 0 while more may be moved, `again_s` of a pace that holds due jobs back, else until the next is
+            due; the least of all queues. None when no job waits for its time.
+        """
 
     def close(self) -> None:
         """Let go of connections; safe to call twice."""

@@ -27,7 +27,19 @@ from ..redisio.connections import BLOCK_MAX_S, Command, Wire, Wires, raise_first
 from ..redisio.faults import unavailable
 from ..redisio.keys import GROUP, INTERRUPTION, RETURNED, TOKEN_TTL_S, Keys
 from ..redisio.scripts import run, script
-from .port import NO_CAUTION, Bound, Caution, Lease, Registration, Source, Submission, tell_nobody
+from .port import (
+    NO_CAUTION,
+    NO_PACE,
+    NO_PACES,
+    Bound,
+    Caution,
+    Lease,
+    Pace,
+    Registration,
+    Source,
+    Submission,
+    tell_nobody,
+)
 from .redis_control import RedisControl
 from .redis_entries import lease_of, leases_of
 from .redis_events import RedisEvents
@@ -38,8 +50,6 @@ from .redis_standing import Hold, Standing, awake_s
 
 seldom = Seldom(logger("headrace.redis"))
 
-#: Jobs of a queue that one `promote` moves at most.
-_PROMOTE_COUNT: Final = limits.SUBMIT_BATCH_COUNT
 #: How often, and how long apart, `interrupt` asks the server while the reader is on its way there.
 _INTERRUPT_TRIES, _INTERRUPT_PAUSE_S = 3, 0.0005
 #: How long a `fetch` that may not fetch takes, until the worker is registered anew.
@@ -54,6 +64,8 @@ class RedisBroker(RedisControl):
         namespace: What all keys begin with.
         revive: Called when the server cannot be reached, before a second try.
     """
+
+    max_payload_bytes: int = limits.MAX_PAYLOAD_BYTES
 
     def __init__(self, url: str, *, namespace: str = "headrace", revive: Callable[[], None] | None = None) -> None:
         self._address = msgspec.structs.replace(parse_address(url), revive=revive)
@@ -220,19 +232,23 @@ class RedisBroker(RedisControl):
                     hold.taken.difference_update([each.lease.entry for each in mine])
         return sum([count for (_, count), reply in zip(calls, replies, strict=True) if reply == -1])
 
-    def promote(self, queues: Sequence[str]) -> float | None:
-        """Move jobs that are due to their queues; return seconds until the next is, None for none."""
-        move = script("promote")
-        every = [self._keys.of(queue) for queue in queues]
-        replies = run(
-            self._writer,
-            [
-                move.call((keys.jobs, keys.delayed, keys.bodies, keys.index, keys.meta), _PROMOTE_COUNT)
-                for keys in every
-            ],
-        )
+    def promote(self, queues: Iterable[str], paces: Mapping[str, Pace] = NO_PACES) -> float | None:
+        """Move jobs that are due to their queues; return when to call again; see Broker."""
+        move, most = script("promote"), limits.PROMOTE_BATCH_MAX_COUNT
+        every = [(self._keys.of(queue), paces.get(queue, NO_PACE)) for queue in queues]
+        calls = [
+            move.call(
+                (of.jobs, of.delayed, of.bodies, of.index, of.meta), most, pace.ahead, pace.least, GROUP, RETURNED
+            )
+            for of, pace in every
+        ]
+        replies = run(self._writer, calls)
         raise_first(replies, self._address)
-        waits_s = [0.0 if moved >= _PROMOTE_COUNT else next_ms / 1000 for moved, next_ms in replies if next_ms >= 0]
+        waits_s = [
+            pace.again_s if held else next_ms / 1000
+            for (_, pace), (held, next_ms) in zip(every, replies, strict=True)
+            if next_ms >= 0
+        ]
         return min(waits_s, default=None)
 
     def close(self) -> None:
@@ -288,7 +304,11 @@ class RedisBroker(RedisControl):
             with self._noting:  # what a sweep and a search bring both at the same time comes once
                 news = hold.take(triples[::3])
             each = zip(news, triples[::3], triples[1::3], triples[2::3], strict=True)
-            leases += [lease_of(hold.source, entry, fields, count) for is_new, entry, count, fields in each if is_new]
+            leases += [
+                lease_of(hold.source, entry, fields, count, max_bytes=self.max_payload_bytes)
+                for is_new, entry, count, fields in each
+                if is_new
+            ]
         return leases
 
     def _enter(self, wire: Wire, standing: Standing, before: str) -> None:
@@ -352,7 +372,7 @@ class RedisBroker(RedisControl):
         for stream, entries in reply or ():
             hold = standing.queues[queues[jobs.index(stream)]]
             hold.last = entries[-1][0]
-            leases += leases_of(hold.source, entries)
+            leases += leases_of(hold.source, entries, self.max_payload_bytes)
         return leases
 
     def _mend(self, error: ResponseError, standing: Standing) -> None:

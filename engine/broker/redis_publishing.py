@@ -15,7 +15,7 @@ from headrace.jobs.errors import QueueFull
 from ..redisio.address import Address
 from ..redisio.connections import Command
 from ..redisio.faults import unavailable
-from ..redisio.keys import GROUP, TOKEN_TTL_S, UNIQUE_TTL_MS, Keys
+from ..redisio.keys import GROUP, SUBMIT_TOKEN_TTL_S, UNIQUE_TTL_MS, Keys
 from ..redisio.scripts import script
 from .port import Bound, FirstId, Submission
 from .refusals import full
@@ -28,7 +28,7 @@ def command_for(keys: Keys, queue: str, jobs: Sequence[Submission], token: str, 
     """Return the call that adds a batch."""
     of = keys.of(queue)
     three = (of.jobs, of.delayed, of.token + token.encode())
-    same = (GROUP, bound.length, bound.size_bytes, str(bound.memory), TOKEN_TTL_S if token else 0)
+    same = (GROUP, bound.length, bound.size_bytes, str(bound.memory), SUBMIT_TOKEN_TTL_S if token else 0)
     kind = _kind(jobs)
     if kind == _KEYED:
         fours: list[bytes | str | int] = []

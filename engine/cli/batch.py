@@ -33,8 +33,6 @@ from .lines import lines
 from .opening import opened_connection
 from .output import print_json
 
-#: JSON may take this many bytes for one on the wire: a control character is six.
-_JSON_FACTOR: Final = 6
 #: Bytes gathered for all queues together before they are sent, however few jobs they are.
 _GATHERED_MAX_BYTES: Final = 8 * 1024 * 1024
 #: Jobs gathered for all queues together; a file with a queue for each job must not be held in memory.
@@ -107,7 +105,7 @@ class Parser:
     """
 
     def __init__(self, known: KnownHandlers, default_queue: str | None, max_payload_bytes: int) -> None:
-        self.longest_bytes = max_payload_bytes * _JSON_FACTOR
+        self.longest_bytes = max_payload_bytes * codec.JSON_FACTOR
         self._known = known
         self._default_queue = default_queue
         self._max_payload_bytes = max_payload_bytes

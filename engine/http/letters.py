@@ -48,7 +48,8 @@ class DeadItem(msgspec.Struct, frozen=True, kw_only=True):
         id: The job's id.
         queue: Its queue.
         name: Its handler; empty when the entry could not be read.
-        reason: "failed", "timed_out", "crashed", "refused", "invalid_arguments", "unknown_handler" or "malformed".
+        reason: "failed", "timed_out", "crashed", "refused", "invalid_arguments", "unknown_handler", "too_large" or
+            "malformed".
         error: What was raised, or what is wrong with the entry.
         traceback: Where it was raised.
         attempts: Tries that were made.

@@ -1,15 +1,17 @@
 """The assigner: turns a batch of leases into assignments for the pools, in one pass. Policy only, no I/O.
 
-What no handler here can run goes to the outbox at once: malformed entries and expired jobs to their end; jobs of
-unknown handlers round again, with growing pauses, until `unknown_handler_grace` is over since a worker first met
-them, since in a rolling deploy another worker may know them.
+What no handler here can run goes to the outbox at once: too large or malformed entries and expired jobs to their end;
+jobs of unknown handlers round again, with growing pauses, until `unknown_handler_grace` is over since a worker first
+met them, since in a rolling deploy another worker may know them.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
 import msgspec
 
+from headrace.config import limits
 from headrace.jobs.codec import NO_OPTIONS, Envelope, EnvelopeOptions, Malformed, repack, unpack_envelope
 from headrace.jobs.outcome import Outcome, Status
 
@@ -26,13 +28,19 @@ class Assigner:
     Args:
         handlers: The worker's handlers by name and alias.
         unknown_handler_grace_s: Seconds for which a job of an unknown handler goes round.
+        max_payload_bytes: The most that a job may take, headrace's own counters aside.
         put: Takes the outcomes of what cannot be run.
     """
 
     def __init__(
-        self, handlers: dict[str, BoundHandler], unknown_handler_grace_s: float, put: Callable[[Outcome], None]
+        self,
+        handlers: dict[str, BoundHandler],
+        unknown_handler_grace_s: float,
+        max_payload_bytes: int,
+        put: Callable[[Outcome], None],
     ) -> None:
         self._handlers = handlers
+        self._max_payload_bytes = max_payload_bytes
         self._grace_s = unknown_handler_grace_s
         self._put = put
 
@@ -44,7 +52,11 @@ class Assigner:
         now_ms = int(now_s * 1000)
         batches: dict[str, list[Assignment]] = {}
         get = self._handlers.get
+        max_bytes = self._max_payload_bytes + limits.COUNTERS_MAX_BYTES
         for lease in leases:
+            if len(lease.body) > max_bytes:
+                self._refuse(lease)
+                continue
             if lease.problem is not None:
                 self._bury(lease, "", lease.problem)
                 continue
@@ -83,6 +95,18 @@ class Assigner:
             else:
                 batch.append(assignment)
         return batches
+
+    def _refuse(self, lease: Lease) -> None:
+        """Give up on an entry that no submission here would have let in."""
+        name, options = "", NO_OPTIONS
+        with contextlib.suppress(Malformed):
+            envelope = unpack_envelope(lease.body)
+            name, options = envelope.name, envelope.options or NO_OPTIONS
+        error = (
+            f"the entry takes {len(lease.body):,} bytes, this worker's max_payload is {self._max_payload_bytes:,}; "
+            f"raise that and retry the dead letter, or submit the job anew with a reference to its data"
+        )
+        self._bury(lease, name, error, "too_large", options)
 
     def _bury(
         self,

@@ -293,7 +293,7 @@ class Unread(msgspec.Struct, frozen=True, gc=False, eq=False):
     Attributes:
         lease: The lease.
         label: The handler's name as far as it could be read.
-        reason: "malformed", "unknown_handler" or "crashed"; "suspect" for one that has to wait its turn.
+        reason: "malformed", "too_large", "unknown_handler" or "crashed"; "suspect" for one that has to wait its turn.
         error: What is wrong, in words.
         delay_ms: Send it round again after this long instead of giving up on it; 0 gives up.
         body: The envelope that goes round again.

@@ -59,6 +59,8 @@ class Fetcher:
         self._courier = Courier(broker.waits)
         self._prefetch = {pool: Prefetch() for pools in feeds.values() for pool in pools}
         self._credit = dict.fromkeys(feeds, 0.0)
+        #: Jobs that were fetched, by queue.
+        self.fetched = dict.fromkeys(feeds, 0)
         self._room = anyio.Event()
         self._jobs = anyio.Event()
         self._kept: set[Pool] = set()
@@ -109,6 +111,10 @@ class Fetcher:
     def on_jobs(self) -> None:
         """Say that there may be jobs; for brokers that do not wait in `fetch`. Called in the loop."""
         self._jobs.set()
+
+    def slots(self) -> dict[str, int]:
+        """Return for each queue in how many slots its jobs may run, whatever they do now."""
+        return {queue: sum(pool.slots for pool in pools) for queue, pools in self._feeds.items()}
 
     @property
     def depth(self) -> int:
@@ -248,10 +254,12 @@ class Fetcher:
         Bounded, so that a queue which was empty for long is not paid for it with more than a batch.
         """
         if len(self._feeds) == 1:
+            self.fetched[leases[0].source.queue] += len(leases)
             return
-        read = Counter(lease.source.queue for lease in leases)
+        read = Counter([lease.source.queue for lease in leases])
         each = len(leases) / sum(self._weights.values())
         for queue, weight in self._weights.items():
+            self.fetched[queue] += read[queue]
             credit = self._credit[queue] + weight * each - read[queue]
             self._credit[queue] = max(-_CREDIT_MAX, min(_CREDIT_MAX, credit))
 

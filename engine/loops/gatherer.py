@@ -57,7 +57,7 @@ class BatchWork:
         if outcome.status is Status.SUCCEEDED:
             try:
                 values = self._values(outcome.value)
-            except (TypeError, ValueError) as error:
+            except BaseException as error:  # noqa: BLE001 - a list of the handler's own class may raise anything
                 outcome = msgspec.structs.replace(
                     outcome, status=Status.FAILED, value=None, failure=failure_of(error), exception=error
                 )
@@ -71,15 +71,16 @@ class BatchWork:
             for i, work in enumerate(self.items)
         ]
 
-    def _values(self, value: object) -> list[Any]:
-        """Return what the handler returned as a list; raises TypeError or ValueError, which fails all jobs."""
+    def _values(self, value: Any) -> list[Any]:
+        """Return what the handler returned as a list; what it raises fails all jobs."""
         wanted = len(self.items) - len(self._refused)
         rule = "a batch handler returns a list with one value or exception for each item, in order"
-        if not isinstance(value, (list, tuple)):
+        if not issubclass(type(value), (list, tuple)):
             raise TypeError(f"{self.label}() returned {type(value).__name__} for {wanted} items; {rule}")
-        if len(value) != wanted:
-            raise ValueError(f"{self.label}() returned {len(value)} results for {wanted} items; {rule}")
-        return list(value)
+        values = list(value)
+        if len(values) != wanted:
+            raise ValueError(f"{self.label}() returned {len(values)} results for {wanted} items; {rule}")
+        return values
 
 
 def jobs_of(work: Work | None) -> Sequence[Work]:
@@ -247,8 +248,8 @@ def _runs_alone(assignment: Assignment) -> bool:
     )
 
 
-def _one(outcome: Outcome, work: Assignment, value: object) -> Outcome:
-    if isinstance(value, BaseException):
+def _one(outcome: Outcome, work: Assignment, value: Any) -> Outcome:
+    if issubclass(type(value), BaseException):
         return _failed(outcome, work, failure_of(value), value)
     return msgspec.structs.replace(outcome, work=work, value=value)
 

@@ -116,7 +116,7 @@ class Ticket(Generic[R]):
         outcome = self._outcome
         assert outcome is not None, "`wait` returns only then"
         if outcome.status is Status.SUCCEEDED:
-            if isinstance(outcome.value, Unpackable):
+            if type(outcome.value) is Unpackable:
                 raise ResultUnavailable(f"{self.label} succeeded, but {outcome.value.reason}")
             value: R = outcome.value
             return value

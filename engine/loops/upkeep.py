@@ -5,6 +5,7 @@ this worker says of itself. Each asks, pauses, and asks again; each survives a s
 """
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -18,12 +19,11 @@ from ..broker.courier import Courier
 from ..broker.port import Broker, Caution, Lease
 from ..broker.views import BrokerViews, QueueView
 from ..observe.seldom import Seldom
+from .pacing import Pacing
 
 log = logger("headrace.upkeep")
 seldom = Seldom(log)
 
-#: The longest pause of the mover: how late a job may be that another process delayed.
-MOVE_EVERY_S = 0.2
 #: The longest pause of the reaper: how soon jobs that were given back run elsewhere.
 REAP_EVERY_S = 1.0
 REPORT_EVERY_S = 1.0
@@ -45,16 +45,43 @@ class Places(Protocol):
         """Return once a place that was kept is there."""
 
 
-async def move(broker: Broker, courier: Courier, queues: Sequence[str]) -> None:
-    """Move due jobs to their queues until cancelled."""
+class Supply(Protocol):
+    """How fast jobs are taken from each queue; see Fetcher."""
+
+    fetched: dict[str, int]
+
+    def slots(self) -> Mapping[str, int]:
+        """Return for each queue in how many slots its jobs may run."""
+
+
+async def move(broker: Broker, courier: Courier, supply: Supply) -> None:
+    """Move due jobs to their queues, as far as those need them, until cancelled."""
+    pacing = Pacing()
     while True:
+        paces = pacing.paces(time.monotonic(), supply.fetched, supply.slots())
+        next_s = None
         try:
-            next_s = await courier.call(broker.promote, queues)
+            next_s = await courier.call(broker.promote, paces, paces)
         except BrokerUnavailable as error:
             seldom.warning("mover waits for the server", error=str(error))
-            next_s = AWAY_PAUSE_S
-        pause_s = MOVE_EVERY_S if next_s is None else min(MOVE_EVERY_S, next_s)
-        await anyio.sleep(max(0.001, pause_s))
+        await anyio.sleep(pacing.pause_s(next_s))
+
+
+async def are_empty(broker: Broker, views: BrokerViews, courier: Courier, queues: Sequence[str]) -> bool:
+    """Return whether nothing is due or running; neither jobs that are due later nor those of paused queues count."""
+    try:
+        looked = await courier.call(views.queues, queues)
+        if not any(_is_busy(view) for view in looked):
+            # The mover may hold back jobs that are due; it has not looked yet at those that are since a moment.
+            await courier.call(broker.promote, [view.name for view in looked if not view.paused])
+            looked = await courier.call(views.queues, queues)
+    except BrokerUnavailable:
+        return False  # nobody knows: look again
+    return not any(_is_busy(view) for view in looked)
+
+
+def _is_busy(view: QueueView) -> bool:
+    return bool(view.running or (view.queued and not view.paused))
 
 
 async def reap(

@@ -53,7 +53,7 @@ from .stop import Stop
 from .suspects import Suspects
 from .tally import died_in, record_settled
 from .telling import OnEvent, Telling
-from .upkeep import introduce, move, reap, report
+from .upkeep import are_empty, introduce, move, reap, report
 
 log = logger("headrace.worker")
 seldom = Seldom(log)
@@ -120,7 +120,9 @@ class Worker:
                 note_progress=self._progress.note,
             )
         )
-        self._assigner = Assigner(self._handlers, settings.unknown_handler_grace_s, self.dispatcher.outbox.put)
+        self._assigner = Assigner(
+            self._handlers, settings.unknown_handler_grace_s, settings.max_payload_bytes, self.dispatcher.outbox.put
+        )
         self._fetcher = Fetcher(broker, self._feeds(), plan.queues, self._take)
         never_twice = [handler for handler in plan.registry if handler.options.on_crash == "dead"]
         self._on_crash_dead = bool(never_twice)
@@ -199,13 +201,10 @@ class Worker:
             group.cancel_scope.cancel()
 
     async def queues_are_empty(self) -> bool:
-        """Return whether nothing is queued or running in its queues; delayed jobs and paused queues do not count."""
-        try:
-            views = await Courier(self._broker.waits).call(self._views.queues, tuple(self._plan.queues))
-        except BrokerUnavailable:
-            return False  # nobody knows: look again
-        busy = any(view.running or (view.queued and not view.paused) for view in views)
-        return not busy and not self.dispatcher.completer.pending
+        """Return whether nothing is due or running in its queues; later jobs and paused queues do not count."""
+        courier, queues = Courier(self._broker.waits), tuple(self._plan.queues)
+        empty = await are_empty(self._broker, self._views, courier, queues)
+        return empty and not self.dispatcher.completer.pending
 
     def report(self) -> WorkerReport:
         """Return how it is doing; never waits."""
@@ -226,7 +225,7 @@ class Worker:
             if self._gathering is not None:
                 loops.start_soon(self._gathering.run)
             loops.start_soon(self._register_anew, registration)
-            loops.start_soon(move, self._broker, self._upkeep, queues)
+            loops.start_soon(move, self._broker, self._upkeep, self._fetcher)
             loops.start_soon(self._export.run)
             loops.start_soon(
                 reap,

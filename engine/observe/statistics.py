@@ -161,7 +161,7 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One queue, as the server has it.
 
     Attributes:
-        delayed (jobs): Waiting for their time, retries included.
+        delayed (jobs): Waiting for their time, retries included; of many that are due at once, those not yet needed.
         queued (jobs): Due, waiting for a worker.
         running (jobs): In the hands of workers.
         dead (jobs): In the dead letters.

@@ -27,6 +27,10 @@ Command = tuple[bytes | str | int, ...]
 
 #: How long a reply may take: far above any script of ours, below the shortest patience of a supervisor.
 REPLY_TIMEOUT_S: Final = 5.0
+#: Bytes a second that a server takes at the least, when it has other work: a dead letter of 64 MB has 16 s more.
+_TAKEN_BYTES_PER_S: Final = 4 * 1024 * 1024
+#: Below it, a command's size is nothing beside REPLY_TIMEOUT_S.
+_LARGE_BYTES: Final = 1024 * 1024
 #: The longest that one reading command waits at the server.
 BLOCK_MAX_S: Final = 5.0
 #: How much later than its wait's end its reply may come: a dead network is noticed then.
@@ -119,8 +123,12 @@ class Wire:
         read = connection.read_response
         replies: list[Any] = []
         is_useless = False
+        packed = _pack(commands)
+        large = len(packed) > _LARGE_BYTES
         try:
-            connection.send_packed_command([_pack(commands)])
+            if large:  # the socket's timeout is for the whole of a send
+                connection._sock.settimeout(REPLY_TIMEOUT_S + len(packed) / _TAKEN_BYTES_PER_S)  # noqa: SLF001
+            connection.send_packed_command([packed])
             if self._blocks:
                 # The connection knows one timeout for all that it reads; a wait of a second must not hide a dead
                 # network for as long as the longest wait may take.
@@ -131,6 +139,8 @@ class Wire:
                 except ResponseError as error:
                     replies.append(error)
                     is_useless = is_useless or ends_connection(error)
+            if large:
+                connection._sock.settimeout(REPLY_TIMEOUT_S)  # noqa: SLF001
         except BaseException:  # replies may still be on their way, and nobody must take them for theirs
             self._open = False
             connection.disconnect()

@@ -15,8 +15,12 @@ RETURNED: Final = b"returned"
 #: What one interruption adds to an entry's delivery count, whose rest is starts that a crash may have cut short: the
 #: server keeps one number for each pending entry, and the two mean different things.
 INTERRUPTION: Final = 1_000_000
-#: How long a batch's token is kept: longer than anybody goes on resending.
+#: How long a sweep's token is kept: longer than anybody goes on resending.
 TOKEN_TTL_S: Final = 600
+#: How long a submission's token is kept. It is sent again at once, and given up some 20 s after it was first sent; what
+#: the network still held then comes within seconds of that. Producers of single jobs leave a token each round trip:
+#: at 2,000 a second these are some 50 MB of the server's memory, and would be 250 MB if they were kept for ten minutes.
+SUBMIT_TOKEN_TTL_S: Final = 120
 #: How long a unique key stands after its job was due, or was put off last: far longer than jobs wait. It is a backstop
 #: only: what ends a job frees its key, and a key whose job is gone is taken over.
 UNIQUE_TTL_MS: Final = 30 * 86_400_000

@@ -4,6 +4,7 @@ A value that JSON cannot hold is written as its repr with `"value_is_repr": true
 costs a batch. Times of day are made from the monotonic clock by one offset a batch. Nothing here does I/O.
 """
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -14,9 +15,6 @@ from headrace.jobs.outcome import Outcome, Status
 
 #: A repr is for reading by people; more of it than this is noise.
 REPR_MAX_CHARS: Final = 1000
-
-#: What encoding a value that came from a user's handler may raise.
-_NOT_JSON: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 
 
 class OutcomeLine(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -87,14 +85,12 @@ class LineEncoder:
             "run_ms": round(outcome.run_s * 1000, 3),
             "error": getattr(work, "error", None) if outcome.failure is None else str(outcome.failure),
         }
-        try:
+        with contextlib.suppress(BaseException):  # what a value's own hooks raise is told by value_is_repr below
             if not self._with_values:
                 return self._encode(OutcomeLine(**fields))
             line = self._encode(ValueLine(**fields, value=_plain(outcome.value)))
             if b"\n" not in line:  # only a msgspec.Raw inside the value can bring one in
                 return line
-        except _NOT_JSON:
-            pass  # told by value_is_repr below
         fields = {name: _printable(field) if isinstance(field, str) else field for name, field in fields.items()}
         if not self._with_values:
             return self._encode(OutcomeLine(**fields))
@@ -105,13 +101,13 @@ class LineEncoder:
 
 def _plain(value: Any) -> Any:
     """Unpack a value that stayed msgpack on its way here."""
-    return msgspec.msgpack.decode(value) if isinstance(value, msgspec.Raw) else value
+    return msgspec.msgpack.decode(value) if type(value) is msgspec.Raw else value
 
 
 def _repr(value: Any) -> str:
     try:
         return _printable(repr(value)[:REPR_MAX_CHARS])
-    except Exception as error:  # noqa: BLE001 - a user's __repr__ may raise anything
+    except BaseException as error:  # noqa: BLE001 - a user's __repr__ may raise anything
         return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
 
 

@@ -5,14 +5,21 @@ Runs with each adapter of conftest.py.
 
 import msgspec
 import pytest
-from making import FREE, HOUR_MS, QUEUE, Advance, Join, body, done, fetch, number_of, states, submit, take
+from making import FREE, HOUR_MS, QUEUE, Advance, Join, body, dead, done, fetch, number_of, states, submit, take
 from places import FullBroker, eventually
 
 from headrace import QueueFull
-from headrace.engine.broker.port import Bound, Caution, Registration, Submission
+from headrace.engine.broker.port import Bound, Caution, Pace, Registration, Submission
 from headrace.jobs.codec import pack_envelope, unpack_envelope
 from headrace.jobs.disposition import Disposition, Kind
 from headrace.jobs.states import State
+
+
+def waiting(broker: FullBroker, queue: str = QUEUE) -> tuple[int, int]:
+    """Return how many jobs are queued and how many delayed."""
+    view = broker.queues([queue])[0]
+    return view.queued, view.delayed
+
 
 # Delayed jobs --------------------------------------------------------------------------------------------------------
 
@@ -69,6 +76,94 @@ def test_promote_is_bounded(broker: FullBroker, join: Join, advance: Advance) ->
     leases = [lease for _ in range(3) for lease in fetch(worker, 500)]
     assert {job_id for batch in batches for job_id in batch} == {lease.job_id for lease in leases}
     assert 1_500 == len(leases)
+
+
+def test_due_jobs_are_moved_as_far_as_the_queue_needs_them(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """With a pace, due jobs are moved until so many wait, whatever is running, and the pace says when to look again."""
+    worker, pace = join("w1"), {QUEUE: Pace(ahead=10, again_s=0.02)}
+    submit(broker, 4)
+    submit(broker, 30, delay_ms=1)
+    advance(0.05)
+    assert 0.02 == broker.promote([QUEUE], pace)
+    assert (10, 24) == waiting(broker)
+    assert 0.02 == broker.promote([QUEUE], pace)
+    assert (10, 24) == waiting(broker)
+    assert 7 == len(fetch(worker, 7))
+    assert 0.02 == broker.promote([QUEUE], pace)
+    assert (10, 17) == waiting(broker)
+    fetch(worker, 10)
+    broker.promote([QUEUE], pace)
+    fetch(worker, 10)
+    assert broker.promote([QUEUE], pace) is None
+    assert (7, 0) == waiting(broker)
+
+
+def test_some_due_jobs_are_moved_whatever_waits(broker: FullBroker, advance: Advance) -> None:
+    """A queue that live jobs keep full takes the least of its pace at each call, in the order of their times."""
+    submit(broker, 20)
+    submit(broker, 5, delay_ms=1)
+    advance(0.05)
+    assert 0.5 == broker.promote([QUEUE], {QUEUE: Pace(ahead=10, least=2, again_s=0.5)})
+    assert (22, 3) == waiting(broker)
+    assert broker.promote([QUEUE], {QUEUE: Pace(ahead=10, least=3, again_s=0.5)}) is None
+    assert (25, 0) == waiting(broker)
+
+
+def test_what_was_given_back_waits_too(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """Given-back jobs count among those that wait, so no more due jobs are moved than are needed beside them."""
+    worker = join("w1")
+    submit(broker, 6)
+    submit(broker, 10, delay_ms=1)
+    advance(0.05)
+    worker.settle([Disposition(lease, Kind.RETURN) for lease in fetch(worker, 6)])
+    broker.promote([QUEUE], {QUEUE: Pace(ahead=8)})
+    assert (8, 8) == waiting(broker)
+
+
+def test_each_queue_has_a_pace_of_its_own(broker: FullBroker, advance: Advance) -> None:
+    """A queue that holds its due jobs back keeps no other from moving all of them; a queue that was not named waits."""
+    for queue in (QUEUE, "mail", "other"):
+        submit(broker, 5, queue, delay_ms=1)
+    advance(0.05)
+    assert 0.1 == broker.promote([QUEUE, "mail"], {QUEUE: Pace(ahead=2, again_s=0.1)})
+    assert [(2, 3), (5, 0), (0, 5)] == [waiting(broker, queue) for queue in (QUEUE, "mail", "other")]
+
+
+def test_a_pace_holds_no_job_back_before_its_time(broker: FullBroker, advance: Advance) -> None:
+    """While none is due the answer is when the next one will be, however full the queue is."""
+    submit(broker, 5)
+    submit(broker, 1, delay_ms=HOUR_MS)
+    assert 3_000.0 < (broker.promote([QUEUE], {QUEUE: Pace(again_s=0.02)}) or 0.0) <= 3_600.0
+
+
+def test_moved_jobs_are_settled_once(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """A batch of moved jobs, some of which have ended before, ends the others; the first records stand."""
+    worker, job_ids = join("w1"), submit(broker, 6, delay_ms=1)
+    advance(0.05)
+    broker.promote([QUEUE])
+    leases = fetch(worker)
+    assert 0 == worker.settle([done(lease, "first") for lease in leases[:2]])
+    for _ in range(2):
+        assert 0 == worker.settle([done(lease, "second") for lease in leases])
+    values = [msgspec.msgpack.decode(record.value) for record in broker.records(job_ids) if record]
+    assert ["first"] * 2 + ["second"] * 4 == values
+    assert [State.SUCCEEDED] * 6 == states(broker, job_ids)
+    view = broker.queues([QUEUE])[0]
+    assert (0, 0, 0) == (view.queued, view.running, view.delayed)
+
+
+def test_a_late_resend_leaves_a_retried_dead_letter_alone(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """A job that died and was put back into its queue is found there, whatever is said of its earlier delivery."""
+    worker, job_ids = join("w1"), submit(broker, 2, delay_ms=1)
+    advance(0.05)
+    broker.promote([QUEUE])
+    leases = fetch(worker)
+    worker.settle([dead(leases[0])])
+    assert 1 == broker.dead_retry(job_ids[:1])
+    worker.settle([done(lease) for lease in leases])
+    assert [State.QUEUED, State.SUCCEEDED] == states(broker, job_ids)
+    (again,) = fetch(worker)
+    assert job_ids[0] == again.job_id
 
 
 # Registrations -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from headrace import ConfigError, Context, Engine, FailJob, JobFailed, JobTimedOut, Retry
+from headrace import ConfigError, Context, Engine, FailJob, JobFailed, JobTimedOut, ResultUnavailable, Retry
 from headrace.engine import inspect
 from servers import Server, start_valkey
 
@@ -136,13 +136,41 @@ async def test_a_raised_exception_fails_the_whole_call(engine: Engine) -> None:
     assert 3 == len([line for line in found if "KeyError" in line])
 
 
-@pytest.mark.parametrize(("given", "said"), [([1, 2], "returned 2 results for 3 items"), (None, "returned NoneType")])
-async def test_a_wrong_number_of_results_fails_all_of_them(engine: Engine, given: Any, said: str) -> None:
+class Closed:
+    """Cannot be asked anything, its class included, as a proxy of what is not there."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(f"no {name}")
+
+
+async def test_results_that_cannot_be_asked_harm_no_neighbour(engine: Engine) -> None:
+    """A value that cannot even be asked for its class is its own job's missing result, and the others have theirs."""
+
+    @engine.job(batch=3, batch_linger=5, retry=None)
+    async def odd(rows: list[int]) -> list[Any]:
+        return [row or Closed() for row in rows]
+
+    async with engine.running():
+        first, *rest = await odd.submit_many([(row,) for row in range(3)])
+        assert [1, 2] == await results(rest)
+        with pytest.raises(ResultUnavailable, match="cannot be packed"):
+            await first.result(timeout=WAIT_S)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: [1, 2], "returned 2 results for 3 items"),
+        (lambda: None, "returned NoneType"),
+        (Closed, "returned Closed"),
+    ],
+)
+async def test_a_wrong_number_of_results_fails_all_of_them(engine: Engine, made: Callable[[], Any], said: str) -> None:
     """Nobody can say whose results these are, so each job fails, and is told why."""
 
     @engine.job(batch=3, batch_linger=5, retry=None)
     async def short(rows: list[int]) -> list[int]:
-        wrong: list[int] = given
+        wrong: list[int] = made()
         return wrong
 
     async with engine.running():

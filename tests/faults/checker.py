@@ -12,7 +12,8 @@ at most its slots and the outcomes that it had in hand. Done is what the journal
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import redis
@@ -20,6 +21,8 @@ from journal import Journal
 
 from headrace.engine.redisio.keys import TABLE
 
+#: What PTTL says of a key that is not there: its time was over before it was asked about.
+GONE = -2
 #: States in which the server has given up on a job for a reason that it recorded.
 GIVEN_UP = frozenset({"dead", "cancelled", "expired"})
 
@@ -127,12 +130,18 @@ def leftovers(client: redis.Redis, *, workers: int) -> list[str]:
         workers: How many are registered now.
     """
     found = []
-    for key in client.scan_iter():
-        rows = [rule for rule in TABLE if _pattern(rule.name).fullmatch(key.decode())]
-        if len(rows) != 1:
-            found.append(f"{key.decode()} has {len(rows)} rows in the table of keys")
-        elif rows[0].expires != (client.pttl(key) > 0):
-            found.append(f"{key.decode()} should {'' if rows[0].expires else 'not '}expire")
+    patterns = [(_pattern(rule.name), rule) for rule in TABLE]
+    for batch in batched(client.scan_iter(count=1_000), 1_000):
+        with client.pipeline(transaction=False) as pipeline:
+            for key in batch:
+                pipeline.pttl(key)
+            times_ms = pipeline.execute()
+        for key, left_ms in zip(batch, times_ms, strict=True):
+            rows = [rule for pattern, rule in patterns if pattern.fullmatch(key.decode())]
+            if len(rows) != 1:
+                found.append(f"{key.decode()} has {len(rows)} rows in the table of keys")
+            elif left_ms != GONE and rows[0].expires != (left_ms >= 0):
+                found.append(f"{key.decode()} should {'' if rows[0].expires else 'not '}expire")
     consumers = [entry["name"].decode() for entry in client.xinfo_consumers("headrace:{default}:jobs", "headrace")]
     registered = [member.decode() for member in client.zrange("headrace:{default}:workers", 0, -1)]
     if len(registered) != workers:
@@ -145,6 +154,13 @@ def connections(client: redis.Redis) -> int:
     """Return how many connections of ours come by TCP, as the processes' do and the test's own do not."""
     ours = [each for each in client.client_list() if each["name"].startswith("headrace:")]
     return sum(1 for each in ours if each["addr"].startswith("127.0.0.1:"))
+
+
+def batched(keys: Iterable[bytes], count: int) -> Iterator[list[bytes]]:
+    """Yield keys in lists of so many."""
+    left = iter(keys)
+    while batch := list(islice(left, count)):
+        yield batch
 
 
 def _pattern(name: str) -> re.Pattern[str]:

@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fleet import LONG
 
 from headrace import Engine, JobCrashed
 from headrace.engine import inspect
 from servers import Server, start_valkey
 
 PROGRAM = Path(__file__).with_name("poisoned.py")
-#: Generous: it takes some 5 s.
-ALL_DONE_S = 60.0
+#: How many jobs do no harm: as many before the poison as behind it.
+HARMLESS_COUNT = 10_000 if LONG else 400
+#: Generous: the crashes take some 5 s, and 10,000 jobs as long again.
+ALL_DONE_S = 240.0 if LONG else 60.0
 
 
 @pytest.fixture
@@ -31,17 +34,20 @@ def loop(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_poison_job_dies_alone(server: Server, loop: str) -> None:
-    """One poison job and one that must not start twice, among hundreds: those two are dead, all others succeed."""
+    """One poison job and one that must not start twice, among thousands: those two are dead, all others succeed."""
     engine = Engine(server.url)
-    harmless = [engine.sync.submit("harmless", (number,)) for number in range(200)]
+    harmless = [engine.sync.submit("harmless", (number,)) for number in range(HARMLESS_COUNT // 2)]
     poison, payment = engine.sync.submit("poison"), engine.sync.submit("payment")
-    harmless += [engine.sync.submit("harmless", (number,)) for number in range(200, 400)]
+    harmless += [engine.sync.submit("harmless", (number,)) for number in range(HARMLESS_COUNT // 2, HARMLESS_COUNT)]
+    left = [*harmless, poison, payment]
     deaths = []
     deadline_s = time.monotonic() + ALL_DONE_S
     worker = subprocess.Popen([sys.executable, str(PROGRAM), server.url, loop], stderr=subprocess.DEVNULL)
     try:
-        while any(handle.status() not in ("succeeded", "dead") for handle in [*harmless, poison, payment]):
+        while left:
             assert time.monotonic() < deadline_s, f"{deaths}; {[handle.status() for handle in (poison, payment)]}"
+            while left and left[-1].status() in ("succeeded", "dead"):
+                left.pop()
             if worker.poll() is not None:
                 deaths.append(worker.returncode)
                 worker = subprocess.Popen([sys.executable, str(PROGRAM), server.url, loop], stderr=subprocess.DEVNULL)
@@ -49,7 +55,7 @@ def test_a_poison_job_dies_alone(server: Server, loop: str) -> None:
     finally:
         worker.terminate()
         worker.wait(timeout=ALL_DONE_S)
-    assert list(range(400)) == [handle.result(timeout=5) for handle in harmless]
+    assert list(range(HARMLESS_COUNT)) == [handle.result(timeout=5) for handle in harmless]
     for handle in (poison, payment):
         with pytest.raises(JobCrashed):
             handle.result(timeout=5)

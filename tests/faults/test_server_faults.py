@@ -66,6 +66,7 @@ def test_a_server_that_forgets_is_used_again(server: Server, tmp_path: Path) -> 
             time.sleep(fleet.random.uniform(0.02, 0.2))
         said = fleet.log.read_text().splitlines()[lines:]
         fleet.stop(producer)
+        print(f"\n{period_s:.0f} s of blows: {len(said) / period_s:.2f} lines a second of two workers and a producer")
         assert len(said) < 5 * period_s * len(crew), "\n".join(said[-50:])
         until(lambda: 2 == client.zcard(WORKERS), "both workers to be registered again")
         jobs = fleet.submit("work", 50, 1)

@@ -134,6 +134,17 @@ MALFORMED = {
 }
 
 
+def test_an_endless_name_is_malformed() -> None:
+    """A name of more than a thousand characters is none: figures and events are kept by name."""
+    assert "n" * 1000 == unpack_envelope(pack_envelope("n" * 1000)).name
+    with pytest.raises(Malformed, match="1000"):
+        unpack_envelope(pack_envelope("n" * 1001))
+    with pytest.raises(Malformed, match="1,000"):
+        envelope_from_fields({b"name": b"n" * 1001})
+    with pytest.raises(InvalidArguments, match="1,000"):
+        pack_foreign("n" * 1001, [], {})
+
+
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_what_is_no_envelope_is_malformed(kind: str) -> None:
     """Wrong shapes, versions, lengths and options out of their bounds are Malformed, with a short reason."""

@@ -135,9 +135,18 @@ class BrokenError(Exception):
         raise ValueError("from __str__")
 
 
+class Closed:
+    """Cannot be asked anything, its class included, as a proxy of what is not there."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(f"no {name}")
+
+
 UNKEPT = {
     "an object": (object(), "cannot be packed: TypeError"),
     "a value that raises": (Odd(BrokenError()), "cannot be packed"),
+    "a value that ends the program": (Odd(KeyboardInterrupt()), "cannot be packed"),
+    "a proxy of nothing": (Closed(), "cannot be packed"),
     "a lone surrogate": ("\ud800", "cannot be packed: UnicodeEncodeError"),
     "too large": ("x" * 10_001, "takes 10,0"),
     "an int of 65 bits": (2**64, "cannot be packed: OverflowError"),

@@ -1,5 +1,7 @@
 """Exceptions as text: bounded, and never a second failure."""
 
+from typing import Any
+
 import pytest
 
 from headrace.config.limits import ERROR_MESSAGE_MAX_CHARS, TRACEBACK_MAX_CHARS
@@ -15,6 +17,13 @@ class BrokenError(Exception):
         raise SystemExit("from __str__")
 
     __repr__ = __str__
+
+
+class ClosedError(Exception):
+    """Cannot be asked anything, its class included."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(f"no {name}")
 
 
 def raised(error: BaseException) -> BaseException:
@@ -50,6 +59,14 @@ def test_a_broken_str_is_stated() -> None:
 
     assert ("BrokenError", "<its __str__ raised SystemExit>") == (failure.type, failure.message)
     assert "BrokenError" in failure.traceback
+
+
+def test_an_error_that_cannot_be_asked_is_told_all_the_same() -> None:
+    """An exception none of whose attributes can be read, its class included, gives a failure that names it."""
+    failure = failure_of(raised(ClosedError("told")))
+
+    assert ("ClosedError", "told", False) == (failure.type, failure.message, failure.final)
+    assert "cannot be formatted" in failure.traceback
 
 
 def test_a_huge_message_is_cut() -> None:

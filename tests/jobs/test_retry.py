@@ -97,6 +97,20 @@ def test_exceptions_are_chosen_by_class(
     assert again is matches(policy, failure_of(error), error if at_hand else None)
 
 
+class ClosedError(OSError):
+    """Cannot be asked anything, its class included."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(f"no {name}")
+
+
+def test_an_error_that_cannot_be_asked_is_chosen_by_class() -> None:
+    """An exception whose own `__class__` raises is of the class that an `except` clause would take it for."""
+    error = ClosedError()
+    assert matches(Retry(on=(OSError,)), failure_of(error), error)
+    assert not matches(Retry(on=(ValueError,)), failure_of(error), error)
+
+
 def test_a_failure_without_ancestors_matches_no_choice() -> None:
     """A failure of which no class is known is retried only where all are."""
     assert matches(Retry(), Failure("Odd"), None)

@@ -25,6 +25,13 @@ class WordlessError(Exception):
         raise RuntimeError("no words")
 
 
+class ClosedError(Exception):
+    """Cannot be asked anything, its class included."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(f"no {name}")
+
+
 class Incomparable:
     """A value that refuses to be compared, as arrays do."""
 
@@ -34,7 +41,8 @@ class Incomparable:
         raise ValueError("ambiguous")
 
 
-RAISED = [
+#: The tests take them by the names of their classes, since pytest asks a parameter of which class it is.
+RAISED: list[BaseException] = [
     BaseException("bare"),
     SystemExit(3),
     KeyboardInterrupt(),
@@ -44,6 +52,7 @@ RAISED = [
     BaseExceptionGroup("worse", [KeyboardInterrupt(), ValueError("b")]),
     StopAsyncIteration(),
     WordlessError(),
+    ClosedError(),
 ]
 
 
@@ -70,15 +79,16 @@ async def between_good_ones(on: Stage, bad: Piece, good: int = 20) -> Outcome:
 
 
 @pytest.mark.parametrize("first_waits", [False, True])
-@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
-async def test_whatever_is_raised_fails_one_job(error: BaseException, first_waits: bool) -> None:
+@pytest.mark.parametrize("kind", [type(error).__name__ for error in RAISED])
+async def test_whatever_is_raised_fails_one_job(kind: str, first_waits: bool) -> None:
     """Whatever a handler raises is its own job's failure, by name, and the slots live on."""
+    error = next(error for error in RAISED if kind == type(error).__name__)
     async with stage(2) as on:
         outcome = await between_good_ones(on, Piece(raising(error, first_waits=first_waits)))
         assert on.is_whole(2)
     assert outcome.status is Status.FAILED
     assert outcome.failure is not None
-    assert type(error).__name__ == outcome.failure.type
+    assert kind == outcome.failure.type
 
 
 async def test_start_may_raise() -> None:

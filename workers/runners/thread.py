@@ -170,7 +170,7 @@ class ThreadRunner:
         if error is None:
             return call.value
         try:
-            if isinstance(error, _LOOKS_CANCELLED):
+            if issubclass(type(error), _LOOKS_CANCELLED):
                 raise RemoteFailure(failure_of(error)) from None
             raise error
         finally:

@@ -22,7 +22,7 @@ def unread(options: EnvelopeOptions | None, starts: int = 0, grace_s: float = 60
     put: list[Outcome] = []
     entry = b"%d-0" % (int(time.time() * 1000) - 365 * DAY_MS)
     lease = Lease(Source("q", "w"), entry, pack_envelope("later", options=options), starts=starts)
-    assert {} == Assigner({}, grace_s, put.append).assign([lease])
+    assert {} == Assigner({}, grace_s, 1000, put.append).assign([lease])
     (outcome,) = put
     found = outcome.work
     assert isinstance(found, Unread)

@@ -28,7 +28,7 @@ def suspect(number: int = 1, *, starts: int = 4, deliveries: int = 0, max_delive
     bound = BoundHandler(HandlerPlan(ok, HandlerOptions(name="ok")), ok, terms=terms)
     options = EnvelopeOptions(deliveries=deliveries) if deliveries else None
     lease = Lease(SOURCE, b"%d-0" % number, pack_envelope("ok", b"\x91\x01", options=options), starts=starts)
-    ((found,),) = Assigner({"ok": bound}, 0, lambda _: None).assign([lease]).values()
+    ((found,),) = Assigner({"ok": bound}, 0, 1000, lambda _: None).assign([lease]).values()
     return found
 
 

@@ -226,6 +226,12 @@ def test_a_forked_child_has_connections_of_its_own(opened: Open) -> None:
     assert broker.renew()
 
 
+def test_tokens_of_submissions_do_not_pile_up(opened: Open, client: redis.Redis) -> None:
+    """A submission's token outlives its resending, which takes seconds, and is gone after two minutes."""
+    submit(opened(), token="mine")
+    assert 60_000 < client.pttl("headrace:{q}:token:mine") <= 120_000
+
+
 def test_many_threads_submit(opened: Open) -> None:
     """Threads submit at the same time through one broker, each batch whole and every id once."""
     broker = opened()

@@ -66,6 +66,16 @@ class Odd:
         raise RuntimeError("no")
 
 
+class Closed:
+    """A value that cannot be asked anything, its class included."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(f"no {name}")
+
+    def __repr__(self) -> str:
+        raise SystemExit("no repr")
+
+
 @pytest.mark.parametrize(
     ("value", "written", "is_repr"),
     [
@@ -86,6 +96,12 @@ def test_values_are_json_where_they_can_be_and_marked_reprs_elsewhere(value: Any
         assert read["value"].startswith(written)
     else:
         assert written == read["value"]
+
+
+def test_a_value_that_cannot_be_asked_costs_nothing_but_its_repr() -> None:
+    """A value none of whose attributes can be read, its class included, is a line that says so."""
+    read = line(Outcome(WORK, Status.SUCCEEDED, Closed()))
+    assert ("<Closed whose repr raised SystemExit>", True) == (read["value"], read["value_is_repr"])
 
 
 def test_a_value_that_holds_itself_costs_nothing_but_its_repr() -> None:
