@@ -21,7 +21,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import msgpack
 import redis
-from support import FSYNC, server
+from support import FSYNC, cpu_s, server
 
 STREAM, GROUP, PREFIX = "floor:{q}:jobs", "floor", "floor:{q}:result:"
 ADD = """
@@ -161,11 +161,13 @@ def main() -> None:
     async def measure(socket: str) -> dict[str, float]:
         return await Floor(socket, arguments).run()
 
-    with server(arguments.fsync) as (socket, _):
+    with server(arguments.fsync) as (socket, pid):
         submit_per_s = submit(socket, arguments.jobs)
+        server_cpu_s = cpu_s(pid)
         backend = "trio" if arguments.loop == "trio" else "asyncio"
         options = {"use_uvloop": True} if arguments.loop == "uvloop" else {}
         figures = anyio.run(measure, socket, backend=backend, backend_options=options)
+        figures["server_cpu_us_per_job"] = (cpu_s(pid) - server_cpu_s) / arguments.jobs * 1e6
     rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"submit_per_s": submit_per_s, "rss_mb": rss_mb, **figures}))
 

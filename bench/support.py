@@ -70,9 +70,15 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def child(script: str, *arguments: str) -> dict[str, float]:
-    """Run a benchmark script in a process of its own and return the JSON of its last line."""
-    command = [sys.executable, os.path.join(os.path.dirname(__file__), script), *arguments]
+def child(script: str, *arguments: str, python: str = sys.executable) -> dict[str, float]:
+    """Run a benchmark script in a process of its own and return the JSON of its last line.
+
+    Args:
+        script: Its file's name.
+        arguments: Its arguments.
+        python: What runs it: the environment of another checkout measures that one, with the script of this one.
+    """
+    command = [python, os.path.join(os.path.dirname(__file__), script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
@@ -83,6 +89,11 @@ def child(script: str, *arguments: str) -> dict[str, float]:
 def median(rounds: Sequence[dict[str, float]], name: str) -> float:
     """Return the median of one figure over rounds."""
     return statistics.median(figures[name] for figures in rounds)
+
+
+def ratio(rounds: Sequence[dict[str, float]], floor: Sequence[dict[str, float]], name: str) -> float:
+    """Return the median of one figure's ratio to the floor's of the same round: a noisy minute hits both."""
+    return statistics.median(mine[name] / theirs[name] for mine, theirs in zip(rounds, floor, strict=True))
 
 
 def spread(rounds: Sequence[dict[str, float]], name: str) -> str:

@@ -57,7 +57,7 @@ class Client:
                 return await self._ride(queue, submission)
             except QueueFull as error:
                 if pause_s is None:
-                    raise _waited_too_long(error, options.wait_timeout_s) from None
+                    raise waited_too_long(error, options.wait_timeout_s) from None
                 await anyio.sleep(pause_s)
         raise AssertionError("backoffs_s ends with None")
 
@@ -84,7 +84,7 @@ class Client:
                 if options.on_full == "reject":
                     raise
                 if pause_s is None:
-                    raise _waited_too_long(error, options.wait_timeout_s) from None
+                    raise waited_too_long(error, options.wait_timeout_s) from None
                 await anyio.sleep(pause_s)
         raise AssertionError("backoffs_s ends with None")
 
@@ -162,7 +162,8 @@ def new_token() -> str:
     return f"{time.time_ns():x}{secrets.token_hex(8)}"
 
 
-def _waited_too_long(error: QueueFull, waited_s: float) -> QueueFull:
+def waited_too_long(error: QueueFull, waited_s: float) -> QueueFull:
+    """Return the error of a wait for room that ended before there was any."""
     return QueueFull(
         f"waited {waited_s:g} s for room: {error}", queue=error.queue, depth=error.depth, bound=error.bound,
         reason=error.reason, drain_s=error.drain_s,

@@ -79,16 +79,19 @@ class JobHandle(Generic[R]):
         return shown(await self._results.progress(self.id))
 
     async def result(self, timeout: Span | None = None) -> R:
-        """Return what the handler returned, in the type that it promises.
+        """Return what the handler returned, in the type that it promises; waits through outages of the server.
 
         Args:
             timeout: Seconds (or a timedelta, or "30s") to wait; None waits as long as it takes.
 
         Raises:
             JobFailed: it failed for good, or a subclass: JobTimedOut, JobCancelled, JobExpired, JobCrashed.
-            WaitTimeout: only the wait ended; the job goes on.
+            WaitTimeout: only the wait ended; the job goes on. Where the server could not be asked it says so, and its
+                cause is the BrokerUnavailable.
             JobNotFound: there is no such job.
             ResultUnavailable: it ended, but its value or its record was not kept.
+            BrokerUnavailable: the server refuses us until somebody mends the settings (`outlook` is LASTS), or the
+                engine was closed meanwhile.
         """
         timeout_s = None if timeout is None else units.parse_duration(timeout)
         value: R = unwrap(self.id, await self._results.record(self.id, timeout_s), self._decode)

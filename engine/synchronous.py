@@ -4,23 +4,24 @@ Opened at first use, safe to use from any thread, opened anew in a forked proces
 refuses and names the form to await, because it would hold up everything else in that loop.
 """
 
+import asyncio
 import atexit
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import sniffio
 
 from headrace.jobs.errors import ConfigError, QueueFull
 from headrace.jobs.results import Decode, plain
 from headrace.jobs.submission import SubmitOptions
 
 from .broker.port import Bound, Submission
-from .client import batches, new_token, refuse_duplicates
+from .client import batches, new_token, refuse_duplicates, waited_too_long
 from .handles import SyncJobHandle
 from .waiting import backoffs_s
 
@@ -73,9 +74,9 @@ class SyncClient:
         for pause_s in backoffs_s(options.wait_timeout_s, random.random):
             try:
                 return refuse_duplicates(jobs, broker.publish(queue, jobs, token, self._bound))
-            except QueueFull:
+            except QueueFull as error:
                 if pause_s is None:
-                    raise
+                    raise waited_too_long(error, options.wait_timeout_s) from None
                 time.sleep(pause_s)
         raise AssertionError("backoffs_s ends with None")
 
@@ -120,11 +121,24 @@ def replace_on_full(options: SubmitOptions) -> SubmitOptions:
 
 def refuse_inside_a_loop() -> None:
     """Raise ConfigError when this thread runs an event loop."""
+    library = _loop_of_this_thread()
+    if library:
+        raise ConfigError(
+            f"the blocking form was called inside a running {library} event loop, which it would hold up: "
+            f"await the form without .sync, such as `await add.submit(1, 2)`"
+        )
+
+
+def _loop_of_this_thread() -> str:
+    """Return the name of the library whose loop this thread runs, "" for none.
+
+    Asked of the libraries: context variables, as sniffio has them, follow a call into threads that run no loop.
+    """
+    in_trio_run = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)  # not imported: it runs nothing
+    if in_trio_run is not None and in_trio_run():
+        return "trio"
     try:
-        library = sniffio.current_async_library()
-    except sniffio.AsyncLibraryNotFoundError:
-        return
-    raise ConfigError(
-        f"the blocking form was called inside a running {library} event loop, which it would hold up: "
-        f"await the form without .sync, such as `await add.submit(1, 2)`"
-    )
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return ""
+    return "asyncio"

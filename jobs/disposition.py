@@ -33,6 +33,9 @@ class Kind(IntEnum):
     RETURN = 3  #: hand back, for any worker at once
 
 
+_DONE: Final = Kind.DONE  # asked of its class each time, a member of an Enum costs 0.1 us on 3.11
+
+
 class Disposition(msgspec.Struct, frozen=True, gc=False):
     """The next step of one leased job.
 
@@ -206,23 +209,21 @@ def _decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Disposit
 
 
 def succeed_plainly(
-    lease: Any, name: str, value: Any, ttl_ms: int, rules: Rules, run_s: float, starts: int, now_ms: int
+    lease: Any, name: str, value: Any, ttl_ms: int, rules: Rules, run_ms: int, starts: int, now_ms: int
 ) -> Disposition | None:
     """Return what `decide` would for a first try that succeeded and whose submission said nothing special.
 
     The common case of a busy worker, without the records in between; None when the value needs a closer look.
     """
     if not ttl_ms:
-        return Disposition(lease, Kind.DONE, name=name)
+        return Disposition(lease, _DONE, name=name)
     try:
-        record = _encode(
-            (codec.VERSION, "succeeded", value, None, name, 1, starts + 1, now_ms - int(run_s * 1000), now_ms, None)
-        )
+        record = _encode((codec.VERSION, "succeeded", value, None, name, 1, starts + 1, now_ms - run_ms, now_ms, None))
     except BaseException:  # noqa: BLE001 - what an object's own hooks raise; `succeed` packs again and tells what it was
         return None
     if len(record) > rules.max_result_bytes:
         return None
-    return Disposition(lease, Kind.DONE, record, ttl_ms, name=name)
+    return Disposition(lease, _DONE, record, ttl_ms, name=name)
 
 
 def succeed(ended: Ended, rules: Rules, *, now_ms: int) -> Disposition:

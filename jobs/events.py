@@ -41,6 +41,7 @@ _OF_STATE: Final = {state: _CODES[f"job.{state.value}"] for state in ENDED}
 _SUCCEEDED: Final = _CODES["job.succeeded"]
 _RETRYING: Final = _CODES["job.retrying"]
 _DEAD: Final = _CODES["job.dead"]
+_LOST: Final = _CODES["queue.lost"]
 
 #: What stands for "from the beginning" where a cursor is expected.
 BEGINNING: Final = "0"
@@ -216,6 +217,12 @@ def ended_ids(batch: Batch) -> list[bytes]:
     return [each for each, code in zip(batch.ids, codes, strict=True) if code in _ENDED]
 
 
+def tells_loss(batch: Batch) -> bool:
+    """Return whether it says that the queue was lost, with the jobs and records that it had."""
+    codes = batch.codes
+    return codes == _LOST if isinstance(codes, int) else _LOST in codes
+
+
 def events_of(queue: str, entry: str, batch: Batch, *, skip: int, cursor: "Cursor | None") -> list[Event]:
     """Return a batch's rows as events, without kinds that a newer headrace may have written.
 
@@ -319,7 +326,7 @@ class Cursor:
     def read_from(self, queue: str) -> str:
         """Return the entry behind which to read on; a batch that was read in part is read again."""
         entry, row = self.places.get(queue, _START)
-        return entry if row is None else _before(entry)
+        return entry if row is None else before(entry)
 
     def skip(self, queue: str, entry: str) -> int:
         """Return how many rows of an entry were seen before."""
@@ -331,7 +338,8 @@ def _local(job_id: str) -> bytes:
     return job_id.partition(":")[2].encode()
 
 
-def _before(entry: str) -> str:
+def before(entry: str) -> str:
+    """Return the entry id right before one, whether there is such an entry or not."""
     at, _, number = entry.partition("-")
     if int(number):
         return f"{at}-{int(number) - 1}"

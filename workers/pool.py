@@ -250,17 +250,19 @@ class Pool:
     async def _turns(self, slot: Slot, clean: ContextVariables, cancel_count: Callable[[], int] | None) -> None:  # noqa: C901, PLR0912 - the hot loop: a call more for each job costs 2 %
         """Take and run work until the slot's scope is used up or the slot is retired."""
         clock, ready, outbox, watchdog = time.monotonic, self.ready, self._outbox, self._watchdog
-        turn_ends_s = 0.0
+        succeeded, never_s = Status.SUCCEEDED, math.inf  # asked of its class, a member of an Enum costs 0.1 us on 3.11
+        now_s = turn_ends_s = 0.0
         while not slot.retired:
             if not ready:
                 await self._park()
                 turn_ends_s = 0.0
                 continue
-            if outbox.is_full:
+            if len(outbox.items) + outbox.in_hand >= outbox.bound:  # is_full, written out
                 await outbox.wait_room()
+                turn_ends_s = 0.0
                 continue
-            now_s = clock()
-            if not turn_ends_s:
+            if not turn_ends_s:  # else it is still the moment at which the work before ended
+                now_s = clock()
                 turn_ends_s = now_s + TURN_S
                 # Whoever wakes, wakes two more while there is work: all slots are up after a few rounds, and none is
                 # woken for nothing when handlers never suspend.
@@ -281,20 +283,19 @@ class Pool:
             except BaseException as error:  # noqa: BLE001 - what a handler raises is its job's outcome, nobody else's
                 if self._fail(slot, work, error):
                     return
+                now_s = clock()
             else:
                 now_s = clock()
                 if slot.cancel_reason is not None:
                     self._finish(slot, self._late(slot, work, value, now_s))
                     return  # the scope is cancelled, or about to be: the next work needs a fresh one
-                # The common path, written out: one call less for each job.
                 started_at_s = slot.started_at_s
-                slot.work = None
-                slot.deadline_s = math.inf
+                slot.work, slot.deadline_s = None, never_s  # `_finish`, written out: one call less for each job
                 self.busy -= 1
                 self.done_count += 1
                 run_s = now_s - started_at_s
                 self._busy_s += run_s
-                outbox.put(Outcome(work, Status.SUCCEEDED, value, None, None, started_at_s, run_s))
+                outbox.put(Outcome(work, succeeded, value, None, None, started_at_s, run_s))
             try:
                 marked = copy_context() != clean or (cancel_count is not None and cancel_count())
             except Exception:  # noqa: BLE001 - a value in a context variable is compared, and refuses to be

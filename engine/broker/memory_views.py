@@ -39,6 +39,12 @@ class MemoryViews:
             found = [state.results.get(_own_id(state, job_id, now_ms), now_ms) for job_id in job_ids]
         return [None if record is None else codec.unpack_record(record) for record in found]
 
+    def alive(self, job_ids: Sequence[str]) -> list[bool]:
+        """Return for each job whether it is there and has yet to end."""
+        with self._access.verb("alive") as (state, _):
+            pairs = [(_queue_of(state, job_id), job_id) for job_id in job_ids]
+            return [queue is not None and job_id in queue.jobs for queue, job_id in pairs]
+
     def progress(self, job_ids: Sequence[str]) -> list[Progress | None]:
         """Return how far each job says that it is."""
         with self._access.verb("progress") as (state, now_ms):

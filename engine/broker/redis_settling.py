@@ -62,8 +62,10 @@ def calls_for(keys: Keys, dispositions: Sequence[Disposition], dead_ttl_ms: int)
 
 def _done(keys: QueueKeys, source: Source, ttl_ms: int, group: list[Disposition]) -> list[Call]:
     entries = [disposition.lease.entry for disposition in group]
-    # Redis refuses a TTL of 0, and a record that is kept for no time is none.
-    records = [disposition.record for disposition in group] if ttl_ms > 0 else [b""] * len(group)
+    # Redis refuses a TTL of 0, and a record that is kept for no time is none. One that all share is sent once.
+    records = [disposition.record for disposition in group] if ttl_ms > 0 else []
+    if records and records.count(records[0]) == len(records):
+        del records[1:]
     if len(group) > 1 and sum(map(len, records)) > limits.MESSAGE_MAX_BYTES:
         half = len(group) // 2
         return _done(keys, source, ttl_ms, group[:half]) + _done(keys, source, ttl_ms, group[half:])
@@ -71,7 +73,16 @@ def _done(keys: QueueKeys, source: Source, ttl_ms: int, group: list[Disposition]
     six = (keys.workers, keys.jobs, keys.entry_result, keys.delayed, keys.meta, keys.events)
     told = pack_plain(source.member, entries, group)
     command = script("settle").call(
-        six, source.member, GROUP, ttl_ms, size_bytes, *entries, *records, stream_max_count(told), told
+        six,
+        source.member,
+        GROUP,
+        ttl_ms,
+        size_bytes,
+        len(entries),
+        stream_max_count(told),
+        told,
+        *entries,
+        *records,
     )
     return [(command, len(group))]
 

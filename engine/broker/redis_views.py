@@ -26,6 +26,8 @@ from ..redisio.scripts import run, script
 from .redis_entries import read_fields
 from .views import JobView, PackedLetter, Progress, QueueView, unpack_progress, wrong_cursor
 
+#: Jobs in one script that looks whether they are there: it reads their entries, which may be large.
+_ALIVE_COUNT = 100
 #: Where the pages of `jobs` go on: among entries, or among jobs that wait for their time.
 _ENTRIES, _LATER = "e", "l"
 #: A place among members of a zset: a score, and a member; and the cursors of `jobs`.
@@ -88,6 +90,26 @@ class RedisViews:
                 if data is not None:
                     records[i] = codec.unpack_record(data)
         return records
+
+    def alive(self, job_ids: Sequence[str]) -> list[bool]:
+        """Return for each job whether it is there and has yet to end, in one round trip, many in one script."""
+        places: dict[str, list[tuple[int, str]]] = {}
+        for i, job_id in enumerate(job_ids):
+            if (parts := ids.parse(job_id)) is not None:
+                places.setdefault(parts.queue, []).append((i, "" if parts.delayed else parts.entry))
+        look, commands, asked = script("alive"), [], []
+        for queue, every in places.items():
+            keys = self._names.of(queue)
+            for start in range(0, len(every), _ALIVE_COUNT):
+                some = every[start : start + _ALIVE_COUNT]
+                named = [text for i, entry in some for text in (job_ids[i], entry)]
+                commands.append(look.call((keys.jobs, keys.delayed, keys.index), *named))
+                asked.append(some)
+        alive = [False] * len(job_ids)
+        for some, reply in zip(asked, self._run(commands), strict=True):
+            for (i, _), is_alive in zip(some, reply, strict=True):
+                alive[i] = bool(is_alive)
+        return alive
 
     def progress(self, job_ids: Sequence[str]) -> list[Progress | None]:
         """Return how far each job says that it is, in one round trip."""

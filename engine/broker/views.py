@@ -130,6 +130,12 @@ class BrokerViews(Protocol):
     def records(self, job_ids: Sequence[str]) -> list[ResultRecord | None]:
         """Return the result records that are there, in one round trip; what a waiter asks again and again."""
 
+    def alive(self, job_ids: Sequence[str]) -> list[bool]:
+        """Return for each job whether it is there and has yet to end; of many at once, and without what they hold.
+
+        A caller's own id is none of these.
+        """
+
     def progress(self, job_ids: Sequence[str]) -> list[Progress | None]:
         """Return how far each job says that it is; None for those that said nothing, or not for long."""
 

@@ -1,26 +1,30 @@
 """The watch: one thread and one connection that tell all waiters of a process what has ended and where events came.
 
 Whoever wants to be told first follows a queue, then looks, then waits: what happens in between is behind the place from
-which the watch reads, so nothing is missed, over a lost connection neither. While nobody follows anything, nothing is
-read and no connection is waited on. A forked child begins anew. All state is guarded by one lock; those who are told
-are called from the watch's thread, briefly, and must not raise.
+which the watch reads, so nothing is missed, over a lost connection neither. What no event can tell has causes, and at
+each the watch tells the waiters to look: the connection was lost, the queue was, or the place in its stream is gone.
+While nobody follows anything, nothing is read and no connection is waited on. A forked child begins anew. All state is
+guarded by one lock; those who are told are called from the watch's thread, briefly, and must not raise.
 """
 
 import os
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from headrace.config.logs import logger
 from headrace.jobs.codec import Malformed, ResultRecord
 from headrace.jobs.errors import BrokerUnavailable
-from headrace.jobs.events import ended_ids, unpack
+from headrace.jobs.events import Batch, before, ended_ids, tells_loss, unpack
 
 from ..observe.seldom import Seldom
 from .control import OpenBroker
 from .events import Entry
+
+if TYPE_CHECKING:
+    from .looks import Looks
 
 seldom = Seldom(logger("headrace.watch"))
 
@@ -34,10 +38,16 @@ READ_COUNT: Final = 64
 RECORDS_COUNT: Final = 500
 #: An idle thread ends after this long; the next waiter starts another.
 IDLE_S: Final = 10.0
+#: The last backstop: how long after the last one all waiters look although there is no cause, at least; up to half
+#: as long again, so that programs which were started together do not look together.
+LOOK_S: Final = 60.0
 #: Pauses while the server is away.
 AWAY_FIRST_S, AWAY_LONGEST_S = 0.05, 2.0
 
-#: Called with a job's record, or None when it ended and no record is kept.
+#: Where there was no event yet.
+_NOWHERE: Final = "0-0"
+
+#: Called with a job's record, or None when there is cause to look for what became of it.
 Tell = Callable[[ResultRecord | None], None]
 #: Called when events came to a queue.
 Wake = Callable[[], None]
@@ -75,10 +85,16 @@ class Watch:
 
     Args:
         broker: Whose events and records.
+
+    Attributes:
+        away: Why events cannot be read now; None while they can.
+        looks: What its waiters look with, once there is one; see looks.py.
     """
 
     def __init__(self, broker: OpenBroker) -> None:
         self._broker = broker
+        self.away: BrokerUnavailable | None = None
+        self.looks: Looks | None = None
         self._begin()
 
     def follow(self, queues: Sequence[str]) -> None:
@@ -110,18 +126,22 @@ class Watch:
                 followed.left_at_s = now_s
         return True
 
-    def add(self, queue: str, rest: bytes, tell: Tell) -> None:
-        """Have `tell` called when a job has ended, soon after; the queue is followed.
+    def add(self, queue: str, rest: bytes, tell: Tell) -> bool:
+        """Have `tell` called soon after a job has ended, or when there is cause to look for it.
 
         Args:
             queue: The job's queue.
             rest: What follows the colon in its id.
             tell: Called from the watch's thread, more than once at worst.
+
+        Returns:
+            False when the queue is not followed any more.
         """
         with self._lock:
             followed = self._queues.get(queue)
-            if followed is not None:  # else whoever waits looks again by and by
+            if followed is not None:
                 followed.tells.setdefault(rest, []).append(tell)
+            return followed is not None
 
     def drop(self, queue: str, rest: bytes, tell: Tell) -> None:
         """Call it no more."""
@@ -151,7 +171,7 @@ class Watch:
                 followed.left_at_s = time.monotonic()
 
     def close(self) -> None:
-        """End the thread; whoever still waits looks by and by and then finds the broker closed."""
+        """End the thread; whoever still waits looks, and finds the broker closed."""
         if self._pid != os.getpid():
             return
         with self._lock:
@@ -176,6 +196,8 @@ class Watch:
         self._queues: dict[str, _Followed] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
+        self.away = None
+        self._check_at_s = self._look_at_s = 0.0
 
     def _run_thread(self) -> None:
         if self._thread is None:
@@ -185,18 +207,71 @@ class Watch:
 
     def _run(self) -> None:
         pause_s = AWAY_FIRST_S
+        self._check_at_s, self._look_at_s = time.monotonic() + READ_S, _next_look_s()
         while (after := self._places()) is not None:
             try:
-                entries = self._broker.events.wait(after, READ_COUNT, READ_S)
-                self._deliver(entries)
-                pause_s = AWAY_FIRST_S
+                self._deliver(self._broker.events.wait(after, READ_COUNT, READ_S))
+                self._check()
             except BrokerUnavailable as error:
                 if self._broker.events.closed:
                     continue
-                if any(followed.tells or followed.wakes for followed in tuple(self._queues.values())):
-                    seldom.warning("server away", retry_in_s=round(pause_s, 2), error=str(error))
+                self._note_outage(error, pause_s)
                 time.sleep(pause_s * (0.5 + random.random() / 2))
                 pause_s = min(AWAY_LONGEST_S, pause_s * 2)
+            else:
+                is_back, self.away, pause_s = self.away is not None, None, AWAY_FIRST_S
+                if is_back or time.monotonic() >= self._look_at_s:
+                    self._look_at_s = _next_look_s()
+                    self._have_all_look(after)
+
+    def _note_outage(self, error: BrokerUnavailable, pause_s: float) -> None:
+        """Have the waiters look, now and then: other connections may work, and bring back a server of our own."""
+        now_s = time.monotonic()
+        if any(followed.tells or followed.wakes for followed in tuple(self._queues.values())):
+            seldom.warning("server away", retry_in_s=round(pause_s, 2), error=str(error))
+        if self.away is None or now_s >= self._check_at_s:
+            self._check_at_s = now_s + READ_S
+            self._have_all_look(tuple(self._queues))
+        self.away = error
+
+    def _check(self) -> None:
+        """See, now and then, that each place is still where it was; an emptied server lacks it, and tells nobody."""
+        if time.monotonic() < self._check_at_s:
+            return
+        with self._lock:
+            waited = {queue: each for queue, each in self._queues.items() if each.tells}
+            places = {queue: each.entry for queue, each in waited.items() if each.entry != _NOWHERE}
+            # A queue that never had an event has no place: there any one job stands for all.
+            jobs = {q: f"{q}:{next(iter(each.tells)).decode()}" for q, each in waited.items() if q not in places}
+        gone = []
+        if places:
+            first = self._broker.events.read({queue: before(entry) for queue, entry in places.items()}, 1)
+            found = {(each.queue, each.id) for each in first}
+            gone = [place[0] for place in places.items() if place not in found]
+            self._go_back({queue: places[queue] for queue in gone})
+        if jobs:
+            alive = self._broker.alive(list(jobs.values()))
+            gone += [queue for queue, is_alive in zip(jobs, alive, strict=True) if not is_alive]
+        self._check_at_s = time.monotonic() + READ_S
+        self._have_all_look(gone)
+
+    def _go_back(self, places: Mapping[str, str]) -> None:
+        """Read on from the ends of streams that are behind us, as after a failover: what comes next is not."""
+        if not places:
+            return
+        ends = self._broker.events.ends(tuple(places))
+        with self._lock:
+            for queue, entry in places.items():
+                followed = self._queues.get(queue)
+                if followed is not None and followed.entry == entry and _order(ends[queue]) < _order(entry):
+                    followed.entry = ends[queue]
+
+    def _have_all_look(self, queues: Iterable[str]) -> None:
+        with self._lock:
+            every = [self._queues[queue].tells for queue in queues if queue in self._queues]
+            tells = [tell for each in every for some in each.values() for tell in some]
+        for tell in tells:
+            tell(None)
 
     def _places(self) -> dict[str, str] | None:
         """Return from where to read on in each queue; waits while there is none; None when the thread should end."""
@@ -211,7 +286,7 @@ class Watch:
                 if now_s >= idle_at_s:
                     break
                 self._changed.wait(idle_at_s - now_s)
-            self._thread = None
+            self._thread = self.away = None
             tells = [tell for followed in self._queues.values() for some in followed.tells.values() for tell in some]
             wakes = [wake for followed in self._queues.values() for wake in followed.wakes]
             self._queues.clear()
@@ -221,10 +296,25 @@ class Watch:
             wake()
         return None
 
+    def _tell(self, ended: Sequence[tuple[str, bytes]]) -> None:
+        """Tell the waiters of jobs that have ended."""
+        records: Sequence[ResultRecord | None]
+        try:
+            records = self._broker.records([f"{queue}:{rest.decode()}" for queue, rest in ended])
+        except Malformed:  # one is of another version: whoever waits for it sees that when it looks
+            records = [None] * len(ended)
+        for (queue, rest), record in zip(ended, records, strict=True):
+            with self._lock:
+                followed = self._queues.get(queue)
+                tells = tuple(followed.tells.get(rest, ())) if followed is not None else ()
+            for tell in tells:
+                tell(record)
+
     def _deliver(self, entries: Sequence[Entry]) -> None:
         """Tell of what came; only then is it behind us, so that a lost connection loses nothing."""
         ended: list[tuple[str, bytes]] = []
         last: dict[str, str] = {}
+        lost: dict[str, None] = {}
         wakes: list[Wake] = []
         with self._lock:
             for queue, entry, data in entries:
@@ -233,27 +323,32 @@ class Watch:
                     continue
                 last[queue] = entry
                 wakes += followed.wakes if followed.entry != entry else ()
-                if followed.tells:
-                    ended += [(queue, rest) for rest in _ended(data) if rest in followed.tells]
+                if followed.tells and (batch := _read(data)) is not None:
+                    ended += [(queue, rest) for rest in ended_ids(batch) if rest in followed.tells]
+                    if tells_loss(batch):
+                        lost[queue] = None
         for wake in dict.fromkeys(wakes):
             wake()
         for start in range(0, len(ended), RECORDS_COUNT):
-            part = ended[start : start + RECORDS_COUNT]
-            records = self._broker.records([f"{queue}:{rest.decode()}" for queue, rest in part])
-            for (queue, rest), record in zip(part, records, strict=True):
-                with self._lock:
-                    followed = self._queues.get(queue)
-                    tells = tuple(followed.tells.get(rest, ())) if followed is not None else ()
-                for tell in tells:
-                    tell(record)
+            self._tell(ended[start : start + RECORDS_COUNT])
+        self._have_all_look(lost)
         with self._lock:
             for queue, entry in last.items():
                 if queue in self._queues:
                     self._queues[queue].entry = entry
 
 
-def _ended(data: bytes) -> list[bytes]:
+def _read(data: bytes) -> Batch | None:
     try:
-        return ended_ids(unpack(data))
-    except Malformed:  # somebody else wrote to the stream; waiters look by and by
-        return []
+        return unpack(data)
+    except Malformed:  # somebody else wrote to the stream
+        return None
+
+
+def _next_look_s() -> float:
+    return time.monotonic() + LOOK_S * (1 + random.random() / 2)
+
+
+def _order(entry: str) -> tuple[int, int]:
+    at, _, number = entry.partition("-")
+    return int(at), int(number)

@@ -53,6 +53,7 @@ class Assigner:
         batches: dict[str, list[Assignment]] = {}
         get = self._handlers.get
         max_bytes = self._max_payload_bytes + limits.COUNTERS_MAX_BYTES
+        entered_ms, entered_at_s = b"", 0.0  # of the lease before, which is of the same millisecond more often than not
         for lease in leases:
             if len(lease.body) > max_bytes:
                 self._refuse(lease)
@@ -80,13 +81,15 @@ class Assigner:
                 if _is_late(lease, options, now_ms):
                     self._expire(lease, envelope, bound)
                     continue
-            if _was_started(lease, options):
+            at_ms = lease.entry.partition(b"-")[0]
+            if at_ms != entered_ms:
+                entered_ms, entered_at_s = at_ms, int(at_ms) / 1000
+            if (lease.starts or lease.interruptions or options is not None) and _was_started(lease, options):
                 if self._is_dead(lease, envelope, bound):
                     continue
-            elif bound.expires_s is not None and _age_s(lease, now_s) > bound.expires_s:
+            elif bound.expires_s is not None and now_s - entered_at_s > bound.expires_s:
                 self._expire(lease, envelope, bound)
                 continue
-            entered_at_s = int(lease.entry.partition(b"-")[0]) / 1000
             offered_at_s = entered_at_s + skew_s
             assignment = Assignment(lease, envelope, bound, envelope.name, timeout_s, offered_at_s)
             batch = batches.get(bound.pool)
@@ -168,11 +171,6 @@ def _was_started(lease: Lease, options: EnvelopeOptions | None) -> bool:
     if lease.starts or lease.interruptions:
         return True
     return options is not None and options.deliveries > 0
-
-
-def _age_s(lease: Lease, now_s: float) -> float:
-    """Return for how long it has been in its queue, by the server's clock then and this one's now."""
-    return now_s - int(lease.entry.partition(b"-")[0]) / 1000
 
 
 def _times(count: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from headrace.jobs import codec
+from headrace.jobs.arguments import NO_KWARGS
 from headrace.jobs.codec import Envelope, EnvelopeOptions
 from headrace.jobs.errors import InvalidArguments
 from headrace.jobs.failures import message_of
@@ -62,6 +63,7 @@ class BoundHandler:
         "_note_progress",
         "_plainly",
         "_unpack",
+        "_unpack_all",
         "batch",
         "batch_linger_s",
         "expires_s",
@@ -96,10 +98,18 @@ class BoundHandler:
         self._get_state = get_state
         self._note_progress = note_progress
         self._plainly = not middleware and not plan.wants_context
+        self._unpack_all = plan.arguments.unpack_all if self._plainly else None
 
     def start(self, assignment: "Assignment", slot: Slot) -> Awaitable[Any]:
         """Return the awaitable that runs a job: its arguments are unpacked here, in the slot."""
         envelope = assignment.envelope
+        if self._unpack_all is not None and envelope.kwargs == NO_KWARGS:  # the common call, without the rest's detours
+            try:
+                positional = self._unpack_all(envelope.args)
+            except Exception:  # noqa: BLE001, S110 - as in `unpack`, which tries again and says what it is
+                pass
+            else:
+                return self._invocation(*positional)
         try:
             args, kwargs = self._unpack(envelope.args, envelope.kwargs)
         except InvalidArguments as error:

@@ -16,6 +16,7 @@ import anyio.to_thread
 from headrace.config import limits
 from headrace.config.logs import logger
 from headrace.jobs.errors import BrokerUnavailable, Outlook
+from headrace.workers.groups import plain_group
 from headrace.workers.pool import Pool
 from headrace.workers.prefetch import Prefetch
 
@@ -73,6 +74,7 @@ class Fetcher:
         #: Queues with jobs that must never start twice: a worker that dies with one in hand has it given up, so none
         #: is in hand that does not run.
         self.careful: set[str] = set()
+        self._calling = False
         #: Turns room for calls into room for jobs; set where calls take several.
         self.widen: Callable[[str, int], int] | None = None
 
@@ -123,12 +125,15 @@ class Fetcher:
 
     async def run(self) -> None:
         """Fetch until cancelled. A fetch under way is ended early and what it brought is still taken."""
-        while True:
-            rooms = self._rooms()
-            if rooms:
-                await self._fetch(rooms)
-            else:
-                await self._wait_room()
+        async with plain_group() as group:
+            # One for all fetches: to start and cancel one for each costs a twelfth of a busy worker's time.
+            group.start_soon(self._interrupt_when_cancelled)
+            while True:
+                rooms = self._rooms()
+                if rooms:
+                    await self._fetch(rooms)
+                else:
+                    await self._wait_room()
 
     async def _fetch(self, rooms: dict[str, int]) -> None:
         wait_s = WAIT_S if len(rooms) == len(self._feeds.keys() - self._paused) else WAIT_PAUSED_S
@@ -154,38 +159,24 @@ class Fetcher:
                 await self._jobs.wait()
 
     async def _call(self, rooms: dict[str, int], wait_s: float) -> list[Lease]:
-        """Fetch; when cancelled meanwhile, end the wait at the server and take what comes all the same."""
+        """Fetch; a call that has begun goes on when it is cancelled, and what it brings is taken."""
         if not self._broker.waits:
             return self._broker.fetch(rooms, 0)
-        leases: list[Lease] | None = None
-        failure: BrokerUnavailable | None = None
-        ended = False  # also when the call was cancelled before it began, and brings neither
-
-        async def interrupt_when_cancelled() -> None:
-            try:
-                await anyio.sleep_forever()
-            finally:
-                with anyio.CancelScope(shield=True):
-                    while not ended:  # in a thread: a server that does not answer must not hold up what still runs
-                        await anyio.to_thread.run_sync(self._broker.interrupt)
-                        await anyio.sleep(0 if ended else 0.01)
-
+        self._calling = True
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(interrupt_when_cancelled)
-                try:
-                    leases = await self._courier.call(self._broker.fetch, rooms, wait_s)
-                except BrokerUnavailable as error:
-                    failure = error
-                finally:
-                    ended = True
-                group.cancel_scope.cancel()
-        except anyio.get_cancelled_exc_class():
-            self._take(leases or [])
-            raise
-        if failure is not None:
-            raise failure
-        return leases or []
+            return await self._courier.call(self._broker.fetch, rooms, wait_s)
+        finally:
+            self._calling = False  # also when it was cancelled before it began
+
+    async def _interrupt_when_cancelled(self) -> None:
+        """Once cancelled, end the wait at the server of a fetch under way."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                while self._calling:  # in a thread: a server that does not answer must not hold up what still runs
+                    await anyio.to_thread.run_sync(self._broker.interrupt)
+                    await anyio.sleep(0.01 if self._calling else 0)
 
     def rooms(self) -> dict[str, int]:
         """Return how many jobs of each queue may be taken over from others; queues without a place are left out.

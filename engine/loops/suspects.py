@@ -61,7 +61,10 @@ class Suspects:
 
     def sift(self, batch: Sequence[Assignment]) -> Sequence[Assignment]:
         """Return what may start now; of the rest one waits here, leased, and the others are for `turned_away`."""
-        if not any(assignment.lease.starts or assignment.envelope.options for assignment in batch):
+        for assignment in batch:
+            if assignment.lease.starts or assignment.envelope.options is not None:
+                break
+        else:
             return batch
         free: list[Assignment] = []
         for assignment in batch:

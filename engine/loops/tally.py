@@ -5,6 +5,7 @@ It reads outcomes and what was decided about them, and writes to a Recorder; not
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import compress
 from typing import Final
 
 from headrace.jobs.disposition import Disposition, Kind
@@ -43,9 +44,8 @@ def record_settled(
                 dead.append(outcome.work.label or MALFORMED)
             elif disposition.kind is Kind.RETRY and outcome.status is not Status.UNREADABLE:
                 retried.append(outcome.work.label)
-    if any(outcome.status is Status.UNREADABLE for outcome in outcomes):
-        pairs = [pair for pair in zip(outcomes, dispositions, strict=True) if pair[0].status is not Status.UNREADABLE]
-        outcomes, dispositions = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        read = [outcome.status is not Status.UNREADABLE for outcome in outcomes]
+        outcomes, dispositions = list(compress(outcomes, read)), list(compress(dispositions, read))
     waits_s = [outcome.started_at_s - outcome.work.offered_at_s for outcome in outcomes]
     recorder.record_batch(now_s, outcomes, waits_s, retried, dead)
     if only_queue is not None:

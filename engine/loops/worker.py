@@ -312,7 +312,7 @@ class Worker:
         """Hand leases to the pools; unstarted ones of a stopping worker are given back by `_drain`."""
         for name, batch in self._assigner.assign(leases).items():
             pool = self.dispatcher.pools[name]
-            for queue in {assignment.queue for assignment in batch}:
+            for queue in {assignment.lease.source.queue for assignment in batch}:
                 self._fetcher.learn(queue, pool)
                 if self._on_crash_dead and any(each.on_crash_dead for each in batch if each.queue == queue):
                     self._fetcher.careful.add(queue)
@@ -355,7 +355,9 @@ class Worker:
         if suspect is not None:
             self._offer(suspect.bound.pool, (suspect,))
         now_s, queues = time.monotonic(), self._plan.queues
-        ordinary = not any(disposition.kind for disposition in dispositions)
+        statuses = [outcome.status for outcome in outcomes]
+        # All that succeeded is done: then there is nothing to look into.
+        ordinary = statuses.count(Status.SUCCEEDED) == len(statuses) or not any(each.kind for each in dispositions)
         if not ordinary:
             self._job_log.tell(now_s, outcomes, dispositions)
             self._export.died(died_in(dispositions))

@@ -78,16 +78,23 @@ class Histogram:
         column = values_s if type(values_s) is array and values_s.typecode == "d" else array("d", values_s)
         if not column:
             return
-        longest_s = max(column)
-        if not 0 <= longest_s <= LONGEST_S:  # NaN in front fails this too, and would hide the rest from max()
-            longest_s = min(max((value for value in column if value > 0), default=0.0), LONGEST_S)
-        self._max_s = max(self._max_s, longest_s)
-        # All work on single values is done in C: about 90 ns each in batches of 500, where a loop takes 170.
-        words = memoryview(column).cast("B").cast("H")[_TOP_WORD::4].tolist()
-        if min(words) < _LOWEST or max(words) > _HIGHEST:
+        # All work on single values is done in C: about 70 ns each in batches of 500, where a loop takes 170. What is
+        # done in Python is done for each bucket, and a batch fills a few.
+        found = Counter(memoryview(column).cast("B").cast("H")[_TOP_WORD::4].tolist())
+        highest = max(found)
+        counts = self._counts
+        if min(found) >= _LOWEST and highest <= _HIGHEST:
+            for word, count in found.items():
+                counts[word] += count
+            if _MIDDLES_S[highest - _LOWEST] > self._max_s * 0.9:  # else it is buckets away from being the longest
+                longest_s = max(column)
+                self._max_s = max(self._max_s, min(longest_s, LONGEST_S))
+            return
+        for word, count in found.items():
             # NaN and negative values have larger top bits than infinity.
-            words = [_LOWEST if word > _INFINITE else min(max(word, _LOWEST), _HIGHEST) for word in words]
-        self._counts.update(words)
+            counts[_LOWEST if word < _LOWEST or word > _INFINITE else min(word, _HIGHEST)] += count
+        longest_s = max((value for value in column if value > 0), default=0.0)
+        self._max_s = max(self._max_s, min(longest_s, LONGEST_S))
 
     @property
     def count(self) -> int:

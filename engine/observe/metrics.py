@@ -8,7 +8,6 @@ past HANDLERS_MAX share one entry. A Recorder belongs to one thread and reads no
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from operator import add
 from typing import Final
 
 from headrace.jobs.outcome import Outcome, Status
@@ -79,8 +78,10 @@ class HandlerRecord:
         self.queue_wait.record_many(now_s, waited)
         self.run.record_many(now_s, ran)
         # A wait below zero comes from two machines' clocks; it must not shorten the sum.
-        waited_really = waited if min(waited) >= 0 else array("d", [max(wait_s, 0.0) for wait_s in waited])
-        self.total.record_many(now_s, array("d", map(add, waited_really, ran)))
+        waited_really = waits_s if min(waits_s) >= 0 else [max(wait_s, 0.0) for wait_s in waits_s]
+        self.total.record_many(
+            now_s, array("d", [wait_s + run_s for wait_s, run_s in zip(waited_really, ran, strict=True)])
+        )
 
     def _count_failures(self, now_s: float, statuses: list[Status]) -> None:
         counts = Counter(statuses)

@@ -43,6 +43,20 @@ def test_lookup_of_what_never_was(broker: FullBroker) -> None:
     assert [None] * 5 == broker.records(unknown)
 
 
+def test_alive_is_what_has_yet_to_end(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """A job is alive while it waits, runs, or is to run again or later, and not once it ended or when it never was."""
+    worker, job_ids = join("w1"), submit(broker, 251)
+    (later,), (elsewhere,) = submit(broker, 1, delay_ms=60_000), submit(broker, 1, "b")
+    leases = fetch(worker, 5)
+    worker.settle([done(leases[0]), dead(leases[1]), retry(leases[2], 60_000), retry(leases[3], 1)])
+    unknown = ["default:9999999999999-0", "default:9999999999999-d0", "nobody:1795406593154-0", "nonsense", ""]
+    assert [False] * 5 + [True, False, False] + [True] * 250 == broker.alive([*unknown, later, *job_ids, elsewhere])
+    advance(0.05)
+    worker.promote([QUEUE])  # moved: under another entry than its id says
+    assert [True, True, False] == broker.alive([job_ids[3], job_ids[2], job_ids[0]])
+    assert [] == broker.alive([])
+
+
 def test_queue_names_are_those_that_had_jobs(broker: FullBroker, join: Join) -> None:
     """A queue is named once it had a job, also when it is empty again; the names are sorted."""
     assert [] == broker.queue_names()

@@ -1,8 +1,9 @@
-"""What is promised of waiting for results: whoever waits is told, over lost connections and forks, and asks seldom."""
+"""What is promised of waiting for results: whoever waits is told, over lost connections and forks, and hardly asks."""
 
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio
@@ -10,9 +11,11 @@ import anyio.to_thread
 import pytest
 import redis
 
-from headrace import Engine, JobNotFound, WaitTimeout
-from headrace.engine import results
-from headrace.engine.broker.watch import watch_of
+from headrace import BrokerUnavailable, Engine, JobNotFound, ResultUnavailable, WaitTimeout
+from headrace.engine.broker import watch
+from headrace.engine.broker.control import OpenBroker
+from headrace.engine.broker.watch import Watch
+from headrace.jobs.codec import ResultRecord
 from servers import Server, start_valkey
 
 pytestmark = pytest.mark.anyio
@@ -35,12 +38,16 @@ def url(request: pytest.FixtureRequest) -> str:
     return found.url
 
 
-def make_engine(url: str) -> Engine:
-    engine = Engine(url, namespace=f"waiting-{os.getpid()}-{os.urandom(4).hex()}", drain_timeout=5)
+def make_engine(url: str, namespace: str = "") -> Engine:
+    engine = Engine(url, namespace=namespace or f"waiting-{os.urandom(6).hex()}", drain_timeout=5)
 
     @engine.job
     async def add(a: int, b: int) -> int:
         return a + b
+
+    @engine.job(result_ttl=0)
+    async def unkept(seconds: float) -> None:
+        await anyio.sleep(seconds)
 
     @engine.job
     async def slow(seconds: float) -> str:
@@ -52,8 +59,13 @@ def make_engine(url: str) -> Engine:
 
 @pytest.fixture
 def only_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the safety look away: a waiter that is not told waits for too long."""
-    monkeypatch.setattr(results, "SAFETY_S", 1000.0)
+    """Take the causes to look away: a waiter that is not told by an event waits for too long."""
+    monkeypatch.setattr(Watch, "_have_all_look", lambda *_: None)
+
+
+def broker_of(engine: Engine) -> OpenBroker:
+    """Return the broker that an open engine's waiters use."""
+    return engine._open()[1].broker
 
 
 async def test_waiters_of_loops_and_threads_are_told(url: str, only_told: None) -> None:
@@ -125,14 +137,109 @@ async def test_a_job_that_never_was_is_not_waited_for(url: str, only_told: None)
                 await engine.handle(job_id).result(timeout=WAIT_S)
 
 
-async def test_what_no_event_tells_is_found_by_looking(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A waiter that is told nothing finds the result all the same, by its safety look."""
-    monkeypatch.setattr(results, "SAFETY_S", 0.1)
+async def test_a_record_that_is_not_kept_is_not_waited_for(url: str) -> None:
+    """Whoever waits for a job whose end leaves no record hears that at its end."""
     engine = make_engine(url)
     async with engine.running():
-        monkeypatch.setattr(type(watch_of(engine._results.broker)), "_deliver", lambda *_: None)  # type: ignore[union-attr]
+        handle = await engine.submit("unkept", (0.2,))
+        with pytest.raises(ResultUnavailable):
+            await handle.result(timeout=WAIT_S)
+
+
+async def test_a_wait_of_no_time_looks_once(url: str) -> None:
+    """With a timeout of 0 a result that is there is returned, and one that is not is waited for no longer."""
+    engine = make_engine(url)
+    async with engine.running():
+        ended, other = await engine.submit("add", (1, 2)), await engine.submit("slow", (WAIT_S,))
+        blocking = engine.sync
+        assert 3 == await ended.result(timeout=WAIT_S)
+        assert 3 == await ended.result(timeout=0)
+        with pytest.raises(WaitTimeout, match="had not ended after 0 s"):
+            await other.result(timeout=0)
+
+        def in_a_thread() -> None:
+            handle = blocking.submit("slow", (WAIT_S,))
+            with pytest.raises(WaitTimeout, match="had not ended after 0 s"):
+                handle.result(timeout=0)
+            assert handle.cancel()
+
+        await anyio.to_thread.run_sync(in_a_thread)
+        assert await other.cancel()
+
+
+async def test_what_no_event_tells_is_found_by_looking(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A waiter that is told nothing finds the result all the same, by the last backstop."""
+    monkeypatch.setattr(watch, "LOOK_S", 0.1)
+    monkeypatch.setattr(Watch, "_deliver", lambda *_: time.sleep(0.01))
+    engine = make_engine(url)
+    async with engine.running():
         handle = await engine.submit("slow", (0.2,))
         assert "done" == await handle.result(timeout=WAIT_S)
+
+
+async def test_a_watch_that_cannot_read_has_waiters_look(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the watch's own connection is refused, waiters get their results by looking."""
+    engine = make_engine(url)
+
+    def refuse(*_: object) -> None:
+        raise BrokerUnavailable("the server has as many clients as it takes")
+
+    async with engine.running():
+        monkeypatch.setattr(type(broker_of(engine).events), "wait", refuse)
+        handle = await engine.submit("slow", (0.2,))
+        assert "done" == await handle.result(timeout=WAIT_S)
+
+
+async def test_whoever_waits_when_the_engine_closes_is_told(url: str) -> None:
+    """A wait that outlives its engine's block ends with an error instead of never."""
+    engine = make_engine(url)
+
+    async def wait() -> None:
+        with anyio.fail_after(WAIT_S), pytest.raises(BrokerUnavailable, match="closed by this program"):
+            await handle.result()
+
+    async with anyio.create_task_group() as group:
+        await engine.__aenter__()
+        handle = await engine.submit("add", (1, 2))
+        group.start_soon(wait)
+        await anyio.sleep(0.2)
+        await engine.__aexit__(None, None, None)
+
+
+@pytest.mark.redis_core
+async def test_a_record_that_cannot_be_read_fails_one_wait(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that another version wrote is told to whoever waits for it, and the others of its batch get theirs."""
+    namespace = f"spoilt-{os.urandom(6).hex()}"
+    engine = make_engine(server.url, namespace)
+    got: dict[int, object] = {}
+    with redis.Redis(unix_socket_path=server.unix_socket) as client:
+        async with engine:
+            handles = [await engine.submit("add", (number, 1)) for number in range(3)]
+            key = f"{namespace}:{{default}}:result:{handles[1].id}"
+            broker, records = broker_of(engine), broker_of(engine).records
+
+            def spoilt(job_ids: Sequence[str]) -> Sequence[ResultRecord | None]:
+                client.set(key, b"\x91\x63", xx=True)
+                return records(job_ids)
+
+            monkeypatch.setattr(broker, "records", spoilt)
+
+            async def wait(number: int) -> None:
+                try:
+                    got[number] = await handles[number].result(timeout=WAIT_S)
+                except ResultUnavailable as error:
+                    got[number] = str(error)
+
+            async with anyio.create_task_group() as group:
+                for number in range(3):
+                    group.start_soon(wait, number)
+                await anyio.sleep(0.2)
+                async with engine.running():
+                    with anyio.fail_after(WAIT_S):
+                        while len(got) < 3:
+                            await anyio.sleep(0.01)
+    assert (1, 3) == (got[0], got[2])
+    assert "cannot be read here: it is of version 99" in str(got[1])
 
 
 @pytest.mark.redis_core
@@ -154,21 +261,6 @@ async def test_a_lost_connection_loses_no_notice(server: Server, only_told: None
                 async with anyio.create_task_group() as group:
                     group.start_soon(cut)
                     assert "done" == await handle.result(timeout=WAIT_S)
-
-
-@pytest.mark.redis_core
-async def test_nobody_asks_while_waiting(server: Server) -> None:
-    """Between its first look and the end of its job, a waiter sends nothing to the server."""
-    engine = make_engine(server.url)
-    with redis.Redis(unix_socket_path=server.unix_socket) as client:
-        async with engine:
-            handle = await engine.submit("add", (1, 2))
-            with pytest.raises(WaitTimeout):
-                await handle.result(timeout=0.05)  # the watch is set up
-            before = client.info("stats")["total_commands_processed"]
-            with pytest.raises(WaitTimeout):
-                await handle.result(timeout=1.0)
-            assert 16 > client.info("stats")["total_commands_processed"] - before
 
 
 @pytest.mark.redis_core

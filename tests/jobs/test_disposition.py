@@ -102,7 +102,7 @@ def test_the_plain_way_says_what_the_whole_way_says(value: Any, starts: int, run
     """The short way of a first success without options gives the record that `decide` gives."""
     outcome = Outcome(None, Status.SUCCEEDED, value, None, None, 5.0, run_s)
     whole = decided(outcome, starts=starts)
-    plain = succeed_plainly(whole.lease, "add", value, 300_000, RULES, run_s, starts, NOW_MS)
+    plain = succeed_plainly(whole.lease, "add", value, 300_000, RULES, int(run_s * 1000), starts, NOW_MS)
     assert plain is not None
     first, second = unpack_record(plain.record), unpack_record(whole.record)
     assert abs(first.started_at_ms - second.started_at_ms) <= 1  # one rounds, the other cuts
@@ -119,7 +119,7 @@ def test_no_record_where_none_is_kept() -> None:
     assert b"" == decided(done, EnvelopeOptions(result_ttl_s=0.0), result_ttl_s=60).record
     assert 1500 == decided(done, EnvelopeOptions(result_ttl_s=1.5), result_ttl_s=0).ttl_ms
     assert 60_000 == decided(done, rules=none, result_ttl_s=60).ttl_ms
-    assert Disposition(None, Kind.DONE, name="add") == succeed_plainly(None, "add", object(), 0, RULES, 0.1, 0, NOW_MS)
+    assert Disposition(None, Kind.DONE, name="add") == succeed_plainly(None, "add", object(), 0, RULES, 100, 0, NOW_MS)
 
 
 class Odd:
@@ -167,7 +167,7 @@ def test_a_success_that_cannot_be_kept_stays_a_success(kind: str) -> None:
     assert len(record.note) < ERROR_MESSAGE_MAX_CHARS + 200
     with pytest.raises(ResultUnavailable, match="succeeded, but"):
         unwrap("default:1-0", record)
-    assert succeed_plainly(None, "add", value, 300_000, RULES, 0.1, 0, NOW_MS) is None
+    assert succeed_plainly(None, "add", value, 300_000, RULES, 100, 0, NOW_MS) is None
 
 
 def test_packed_results_pass_through_unread() -> None:

@@ -10,33 +10,39 @@
 --       2 the consumer group
 --       3 milliseconds that results are kept
 --       4 bytes of the envelopes that were counted when they were added
---       5... n entries, then n records; a record may be empty
---     and, last, how many batches of events are kept; the packed batch of these
+--       5 how many entries
+--       6 how many batches of events are kept
+--       7 the packed batch of these
+--       8... the entries; then a record for each, or one that all share, or none where none is kept
 -- Returns how many entries were acknowledged now, or -1 when the registration is gone and nothing was done.
+-- A record may be empty, for none.
 -- include counting
 redis.call('ZREM', KEYS[1], '') -- a write that is allowed at maxmemory must come first, else SET is refused there
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return -1 end
 
-local count = (#ARGV - 6) / 2
-local acknowledged = redis.call('XACK', KEYS[2], ARGV[2], unpack(ARGV, 5, count + 4))
+local count = tonumber(ARGV[5])
+local last = count + 7
+local acknowledged = redis.call('XACK', KEYS[2], ARGV[2], unpack(ARGV, 8, last))
 if acknowledged == 0 then return 0 end -- the same batch, sent again
-redis.call('XDEL', KEYS[2], unpack(ARGV, 5, count + 4))
+redis.call('XDEL', KEYS[2], unpack(ARGV, 8, last))
 
 -- Of a batch that is settled in part, nobody knows here which were counted: its share is near enough.
 take_off(KEYS[2], KEYS[4], KEYS[5], math.floor(ARGV[4] * acknowledged / count))
 
-local prefix, ttl = KEYS[3], ARGV[3]
-if acknowledged == count then
-  for i = 5, count + 4 do
-    local record = ARGV[i + count]
-    if record ~= '' then redis.call('SET', prefix .. ARGV[i], record, 'PX', ttl) end
-  end
-else
-  -- Some had ended before: their records stand.
-  for i = 5, count + 4 do
-    local record = ARGV[i + count]
-    if record ~= '' then redis.call('SET', prefix .. ARGV[i], record, 'PX', ttl, 'NX') end
+if #ARGV > last then
+  local call, prefix, ttl, shared = redis.call, KEYS[3], ARGV[3], #ARGV == last + 1 and ARGV[last + 1]
+  if acknowledged == count then
+    for i = 8, last do
+      local record = shared or ARGV[i + count]
+      if record ~= '' then call('SET', prefix .. ARGV[i], record, 'PX', ttl) end
+    end
+  else
+    -- Some had ended before: their records stand.
+    for i = 8, last do
+      local record = shared or ARGV[i + count]
+      if record ~= '' then call('SET', prefix .. ARGV[i], record, 'PX', ttl, 'NX') end
+    end
   end
 end
-redis.pcall('XADD', KEYS[6], 'MAXLEN', '~', ARGV[#ARGV - 1], '*', 'e', ARGV[#ARGV])
+redis.pcall('XADD', KEYS[6], 'MAXLEN', '~', ARGV[6], '*', 'e', ARGV[7])
 return acknowledged

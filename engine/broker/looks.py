@@ -1,0 +1,261 @@
+"""Looks: one thread that looks for what became of jobs, for all waiters of a process together, when there is cause to.
+
+A waiter looks when it begins and when the watch says so; it asks for it and waits on. Looks of many travel together,
+those of one job are one. While the server is away they are put off, with rising and jittered pauses, for as long as
+anybody waits; an outage that lasts is told at once. A forked child begins anew. All state is guarded by one lock.
+"""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Final
+
+from headrace.jobs import ids
+from headrace.jobs.codec import Malformed, ResultRecord
+from headrace.jobs.errors import BrokerUnavailable, Outlook, ResultUnavailable
+from headrace.jobs.results import missing
+from headrace.jobs.states import ENDED
+
+from .control import OpenBroker
+from .views import BrokerViews, JobView
+from .watch import AWAY_FIRST_S, AWAY_LONGEST_S, IDLE_S, RECORDS_COUNT, Tell, Watch, seldom, watch_of
+
+_making: Final = threading.Lock()
+
+
+def looks_of(broker: OpenBroker) -> "Looks":
+    """Return the one Looks of a broker."""
+    watch = watch_of(broker)
+    with _making:
+        if watch.looks is None:
+            watch.looks = Looks(broker, watch)
+        return watch.looks
+
+
+class Wait:
+    """Somebody who waits for one job; done when there is a record or an error.
+
+    Args:
+        job_id: The job, by whichever id.
+        notify: Called from any thread when something of this has changed; must be short and must not raise.
+
+    Attributes:
+        record: How the job ended.
+        error: Why no record will ever come.
+        was_answered: Whether it has been looked for, in vain or not.
+    """
+
+    __slots__ = ("error", "has_left", "job_id", "notify", "record", "told_by", "was_answered")
+
+    def __init__(self, job_id: str, notify: Callable[[], object]) -> None:
+        self.job_id = job_id
+        self.notify = notify
+        self.record: ResultRecord | None = None
+        self.error: Exception | None = None
+        self.was_answered = False
+        self.has_left = False
+        self.told_by: tuple[str, bytes, Tell] | None = None  #: what the watch calls, once it does
+
+    @property
+    def done(self) -> bool:
+        """Whether the wait is over."""
+        return self.record is not None or self.error is not None
+
+    def answer(self, record: ResultRecord | None = None, error: Exception | None = None) -> None:
+        """Take what was found; what came first stands."""
+        if not self.done:
+            self.record, self.error = record, error
+        self.was_answered = True
+        self.notify()
+
+
+class Looks:
+    """Looks for jobs.
+
+    Args:
+        broker: Whom to ask.
+        watch: Tells when to look again.
+    """
+
+    def __init__(self, broker: OpenBroker, watch: Watch) -> None:
+        self._broker = broker
+        self._watch = watch
+        self._away: BrokerUnavailable | None = None
+        self._begin()
+
+    @property
+    def away(self) -> BrokerUnavailable | None:
+        """Why the server cannot be asked now; None while it can."""
+        return self._away or self._watch.away
+
+    def put(self, wait: Wait) -> None:
+        """Look for a job soon, and from then on whenever there is cause, until it has ended or `leave`."""
+        if self._pid != os.getpid():
+            self._begin()
+        with self._lock:
+            if not wait.has_left and not wait.done:
+                self._line[wait] = None
+                self._run_thread()
+
+    def leave(self, wait: Wait) -> None:
+        """Look no more for whoever waits no longer."""
+        with self._lock:
+            wait.has_left = True
+            self._line.pop(wait, None)
+            told_by, wait.told_by = wait.told_by, None
+        if told_by is not None:
+            self._watch.drop(*told_by)
+
+    def _begin(self) -> None:
+        """Start afresh: in a forked child there is no thread, and the lock may be held for ever."""
+        self._pid = os.getpid()
+        self._lock = threading.RLock()  # a waiter's end may come out of any allocation in here
+        self._changed = threading.Condition(self._lock)
+        self._line: dict[Wait, None] = {}  #: in their order
+        self._thread: threading.Thread | None = None
+        self._away = None
+
+    def _run_thread(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="headrace-looks", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    def _run(self) -> None:
+        pause_s = AWAY_FIRST_S
+        while waits := self._next():
+            try:
+                self._look(waits)
+                self._away, pause_s = None, AWAY_FIRST_S
+            except BrokerUnavailable as error:
+                if error.outlook is Outlook.LASTS or self._broker.events.closed:
+                    self._tell_all(waits, error)
+                    continue
+                self._put_off(waits, error, pause_s)
+                time.sleep(pause_s * (0.5 + random.random() / 2))
+                pause_s = min(AWAY_LONGEST_S, pause_s * 2)
+
+    def _next(self) -> list[Wait]:
+        """Return whom to look for next; waits while there is nobody; empty when the thread should end."""
+        with self._lock:
+            idle_at_s = time.monotonic() + IDLE_S
+            if not self._line:  # whoever was put off has left, and nobody finds out how the server is now
+                self._away = None
+            while not self._line:
+                left_s = idle_at_s - time.monotonic()
+                if left_s <= 0 or self._broker.events.closed:
+                    self._thread = None
+                    return []
+                self._changed.wait(left_s)
+            waits = [wait for wait, _ in zip(self._line, range(RECORDS_COUNT), strict=False)]
+            for wait in waits:
+                del self._line[wait]
+            return waits
+
+    def _look(self, waits: Sequence[Wait]) -> None:
+        """Look for jobs; what goes wrong with one of them, such as a record of another version, is told to that one."""
+        try:
+            self._look_together(waits)
+        except BrokerUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
+            if len(waits) > 1:
+                for wait in waits:
+                    self._look([wait])
+            else:
+                waits[0].answer(error=_unreadable(waits[0].job_id, error) if isinstance(error, Malformed) else error)
+
+    def _look_together(self, waits: Sequence[Wait]) -> None:
+        self._name(waits)
+        waits = [wait for wait in waits if not wait.done and not wait.has_left]
+        self._have_told(waits)
+        records, gone = see(self._broker, dict.fromkeys(wait.job_id for wait in waits))
+        for wait in waits:
+            error = missing(wait.job_id, existed=gone[wait.job_id]) if wait.job_id in gone else None
+            wait.answer(records.get(wait.job_id), error)
+        if self._broker.events.closed and not all(wait.done for wait in waits):  # else the watch says so, and we look
+            raise BrokerUnavailable("the broker was closed by this program while a result was awaited; open it again")
+
+    def _name(self, waits: Sequence[Wait]) -> None:
+        """Give those that were asked for by callers' own ids the ids of their jobs."""
+        others = [wait for wait in waits if ids.parse(wait.job_id) is None]
+        views = self._broker.lookup([wait.job_id for wait in others]) if others else []
+        for wait, view in zip(others, views, strict=True):
+            if view is None:
+                wait.answer(error=missing(wait.job_id, existed=False))
+            else:
+                wait.job_id = view.id
+
+    def _have_told(self, waits: Sequence[Wait]) -> None:
+        """Have the watch tell them from now on: before the look, so that nothing falls in between."""
+        new = [(wait, parts) for wait in waits if wait.told_by is None and (parts := ids.parse(wait.job_id))]
+        self._watch.follow(tuple(dict.fromkeys(parts.queue for _, parts in new)))
+        for wait, parts in new:
+            told_by = (parts.queue, parts.entry.encode(), partial(self._tell, wait))
+            while not self._broker.events.closed and not self._add(wait, told_by):
+                self._watch.follow((parts.queue,))
+
+    def _add(self, wait: Wait, told_by: tuple[str, bytes, Tell]) -> bool:
+        with self._lock:
+            if not wait.has_left:
+                if not self._watch.add(*told_by):
+                    return False
+                wait.told_by = told_by
+        return True
+
+    def _tell(self, wait: Wait, record: ResultRecord | None) -> None:
+        if record is not None:
+            wait.answer(record)
+        else:
+            self.put(wait)
+
+    def _put_off(self, waits: Sequence[Wait], error: BrokerUnavailable, pause_s: float) -> None:
+        seldom.warning("server away", retry_in_s=round(pause_s, 2), error=str(error))
+        with self._lock:
+            self._away = error
+            for wait in waits:
+                if not wait.has_left:
+                    self._line[wait] = None
+            unanswered = [wait for wait in self._line if not wait.was_answered]
+        for wait in unanswered:
+            wait.answer()
+
+    def _tell_all(self, waits: Sequence[Wait], error: BrokerUnavailable) -> None:
+        """Tell of an outage that lasts; to each an error of its own, since they raise it in threads of their own."""
+        for wait in waits:
+            wait.answer(error=unavailable_again(error))
+
+
+def unavailable_again(error: BrokerUnavailable) -> BrokerUnavailable:
+    """Return another error that says the same."""
+    return BrokerUnavailable(str(error), outlook=error.outlook)
+
+
+def _unreadable(job_id: str, error: Malformed) -> ResultUnavailable:
+    unavailable = ResultUnavailable(f"job {job_id} has ended, but its record cannot be read here: {error}")
+    unavailable.__cause__ = error
+    return unavailable
+
+
+def see(views: BrokerViews, job_ids: Iterable[str]) -> tuple[dict[str, ResultRecord], dict[str, bool]]:
+    """Return the records of jobs that have ended, and for those that will never have one whether they existed."""
+    asked = list(job_ids)
+    found = zip(asked, views.records(asked) if asked else (), strict=True)
+    records = {job_id: record for job_id, record in found if record is not None}
+    rest = [job_id for job_id in asked if job_id not in records]
+    ended = [job_id for job_id, is_alive in zip(rest, views.alive(rest), strict=True) if not is_alive]
+    gone: dict[str, bool] = {}
+    for job_id, view in zip(ended, views.lookup(ended) if ended else (), strict=True):
+        if view is not None and view.record is not None:
+            records[job_id] = view.record
+        elif is_gone(view):
+            gone[job_id] = view is not None
+    return records, gone
+
+
+def is_gone(view: JobView | None) -> bool:
+    """Return whether no record will ever come."""
+    return view is None or (view.record is None and (view.state is None or view.state in ENDED))
