@@ -19,6 +19,7 @@ from headrace.jobs.states import State
 from headrace.jobs.submission import check_size
 
 from .broker.control import QUIET, BrokerControl, OpenBroker
+from .broker.events import tell
 from .broker.views import BrokerViews, QueueView
 from .observe.fleet import FleetRecord
 
@@ -113,7 +114,7 @@ def purge(control: OpenBroker, queue: str) -> Purged:
             count += sum(control.cancel(jobs, only_waiting=True, why="purged by an operator")) if jobs else 0
             if not cursor:
                 break
-    control.events.announce((queue,), pack_notice("queue.purged"))
+    tell(control.events, (queue,), pack_notice("queue.purged"))
     return Purged(queue, count)
 
 

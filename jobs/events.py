@@ -6,7 +6,7 @@ is in the entry id that its stream gave it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -168,7 +168,29 @@ def pack_jobs(kind: str, ids: Iterable[str]) -> bytes:
         kind: One of KINDS.
         ids: Full ids, all of one queue.
     """
-    return _encode((VERSION, "", [job_id.partition(":")[2].encode() for job_id in ids], "", _CODES[kind], 0, ""))
+    return _encode((VERSION, "", [_local(job_id) for job_id in ids], "", _CODES[kind], 0, ""))
+
+
+class Pieces(NamedTuple):
+    """What `pack_jobs` makes, but for the header of the list: for who learns elsewhere which ids belong into it.
+
+    Attributes:
+        head: The bytes before the list of ids.
+        ids: Each id, packed.
+        tail: The bytes behind the list.
+    """
+
+    head: bytes
+    ids: list[bytes]
+    tail: bytes
+
+
+def pieces_of_jobs(kind: str, ids: Iterable[str]) -> Pieces:
+    """Return the pieces of a packed batch; arguments as for `pack_jobs`."""
+    # An array of seven: what comes first, the list, and what comes behind it.
+    head = b"\x97" + _encode(VERSION) + _encode("")
+    tail = _encode("") + _encode(_CODES[kind]) + _encode(0) + _encode("")
+    return Pieces(head, [_encode(_local(job_id)) for job_id in ids], tail)
 
 
 def unpack(data: bytes) -> Batch:
@@ -310,6 +332,10 @@ class Cursor:
         """Return how many rows of an entry were seen before."""
         last, row = self.places.get(queue, _START)
         return row + 1 if row is not None and entry == last else 0
+
+
+def _local(job_id: str) -> bytes:
+    return job_id.partition(":")[2].encode()
 
 
 def before(entry: str) -> str:

@@ -185,3 +185,41 @@ def outer() -> Callable[[], None]:
 
 
 nameless = lambda: None  # noqa: E731 - what the test is about
+
+
+def spin_with_a_slow_end(path: str) -> None:
+    """Clean up when told to stop, in a process whose interpreter would take ages to end."""
+    threading.Thread(target=time.sleep, args=(10 * DEADLINE_S,)).start()
+    spin_telling(path)
+
+
+def count_up(ctx: Context, count: int, last: float) -> float:
+    """Say how far it is, many times, and once more right before the return."""
+    for done in range(count):
+        ctx.progress(done, count)
+    ctx.progress(last)
+    return last
+
+
+def say_and_wait(ctx: Context, path: str) -> None:
+    """Say two things close together, and go on only when the newest was seen."""
+    ctx.progress(1, 3)
+    ctx.progress(2, 3)
+    while not os.path.exists(path):
+        time.sleep(0.001)
+
+
+def say_and_fail(ctx: Context) -> None:
+    ctx.progress(4, 5)
+    raise OddRowError("behind it")
+
+
+def leave_a_thread(ctx: Context) -> None:
+    """Leave a thread behind that goes on saying how far it is."""
+
+    def babble() -> None:
+        while True:
+            ctx.progress(99)
+            time.sleep(0.001)
+
+    threading.Thread(target=babble, daemon=True).start()

@@ -43,7 +43,15 @@ NoteProgress = Callable[[str, float, float | None], None]
 
 
 def ignore_progress(_job_id: str, _done: float, _total: float | None) -> None:
-    """Take note of nothing; what a Context does where nobody keeps progress, as in a child process."""
+    """Take note of nothing; what a Context does where nobody keeps progress, as in a Dispatcher."""
+
+
+def _packable(number: float) -> float:
+    """Return a number as one that can be sent: of Python's own types, and no longer than 64 bits."""
+    if isinstance(number, float):
+        return float(number)
+    plain = int(number)
+    return plain if -(2**63) <= plain < 2**64 else float(plain)
 
 
 def _never() -> str | None:
@@ -121,7 +129,7 @@ class Context:
         """Say how far the job is; never waits, and may be called as often as you like, from any thread.
 
         The newest is written to the server every 200 ms at the most, so a crash may lose the last. It is kept for an
-        hour. In process handlers it does nothing.
+        hour. A process handler's child sends it to its worker, the newest each 100 ms and the last before it returns.
 
         Args:
             done: How much is done, in whatever unit.
@@ -133,7 +141,7 @@ class Context:
         for number in (done, 0 if total is None else total):
             if isinstance(number, bool) or not isinstance(number, (int, float)):
                 raise TypeError(f"progress() takes numbers, got {number!r}: how much is done, and how much in all")
-        self._note_progress(self.id, done, total)
+        self._note_progress(self.id, _packable(done), None if total is None else _packable(total))
 
     def check_cancelled(self) -> None:
         """Return at once, or raise when the job should stop; for thread handlers, which nobody can stop from outside.

@@ -4,6 +4,7 @@ Each function asks which loop runs and does nothing where the matter does not ar
 """
 
 import asyncio
+import math
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,11 @@ import anyio
 def on_asyncio() -> bool:
     """Return whether the running loop is asyncio's; a trio that is asyncio's guest is not."""
     return anyio.get_cancelled_exc_class() is asyncio.CancelledError
+
+
+def is_cancelled() -> bool:
+    """Return whether the calling coroutine is cancelled by a scope around it, and not by a stray of its own making."""
+    return anyio.current_effective_deadline() == -math.inf
 
 
 def cancel_counter() -> Callable[[], int] | None:

@@ -226,11 +226,11 @@ class Pool:
                     finally:
                         if native.close_left_scopes(scope):
                             log.error("a handler left a cancel scope open", runner=self.name)
-                if _is_cancelled():
+                if native.is_cancelled():
                     break
                 slot.retired = slot.retired or _differs(clean)
         except anyio.get_cancelled_exc_class():
-            if _is_cancelled():
+            if native.is_cancelled():
                 raise
             # A handler told asyncio to cancel this coroutine, and had returned when that came: the slot goes, alone.
         except RuntimeError as error:
@@ -242,7 +242,7 @@ class Pool:
             slot.scope = slot.coroutine = None
             del self._slots[slot.number]
             self._rest_if_quiet()
-            if is_broken or not _is_cancelled():
+            if is_broken or not native.is_cancelled():
                 await native.absorb_cancellation()
                 if not slot.surplus:
                     self._spawn()
@@ -324,7 +324,7 @@ class Pool:
         its own in its place, which no scope would recognise. What comes from above is delivered again.
         """
         now_s = time.monotonic()
-        is_cancelled = _is_cancelled()
+        is_cancelled = native.is_cancelled()
         if is_cancelled and slot.cancel_reason is None:
             slot.cancel("drain", stop=False)
         if is_cancelled and issubclass(type(error), anyio.get_cancelled_exc_class()):
@@ -385,11 +385,6 @@ class Pool:
             self._watchdog.look(time.monotonic())
             # For those who wait for room while handlers are slow: `ready` sinks to the low water only much later.
             self._on_room()
-
-
-def _is_cancelled() -> bool:
-    """Return whether the calling coroutine is cancelled by its slot's scope or from above."""
-    return anyio.current_effective_deadline() == -math.inf
 
 
 def _differs(clean: ContextVariables) -> bool:

@@ -53,7 +53,8 @@ class BrokerControl(BrokerViews, Protocol):
     def cancel(self, jobs: Sequence[JobView], *, only_waiting: bool = False, why: str = "cancelled") -> list[bool]:
         """Cancel jobs, as `lookup` or `jobs` found them, at most 500.
 
-        One that waits ends here and now, with a record; one that runs is marked, and its worker is told.
+        One that waits ends here and now, with a record, and its queue's stream tells so in the same step; one that runs
+        is marked, and its worker is told.
 
         Args:
             jobs: What was found of them; where each is now is seen anew.

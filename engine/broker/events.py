@@ -4,14 +4,20 @@ Synchronous, as the others are. Settling writes them; readers name the entry beh
 lost between two reads, however long they are apart, until the stream's bound drops the oldest.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from headrace.config import limits
-from headrace.jobs.events import pack_jobs
+from headrace.config.logs import logger
+from headrace.jobs.errors import BrokerUnavailable
+
+from ..observe.seldom import Seldom
 
 if TYPE_CHECKING:
     from .watch import Watch
+
+
+seldom = Seldom(logger("headrace.events"))
 
 
 class Entry(NamedTuple):
@@ -58,16 +64,12 @@ class EventStreams(Protocol):
         """Write one packed batch to the streams of some queues: what no settling call tells."""
 
 
-def cancelled_batches(jobs: Iterable[tuple[str, str]]) -> dict[str, bytes]:
-    """Return for each queue the packed batch that tells of its jobs which were cancelled where they waited.
-
-    Args:
-        jobs: Queues and ids.
-    """
-    ids: dict[str, list[str]] = {}
-    for queue, job_id in jobs:
-        ids.setdefault(queue, []).append(job_id)
-    return {queue: pack_jobs("job.cancelled", each) for queue, each in ids.items()}
+def tell(streams: EventStreams, queues: Sequence[str], data: bytes) -> None:
+    """Announce what was carried out already: at best, for what was done is no failure because nobody heard of it."""
+    try:
+        streams.announce(queues, data)
+    except BrokerUnavailable as error:
+        seldom.warning("not told", queues=list(queues), then="who reads the events misses one", error=str(error))
 
 
 #: What one entry takes beside its bytes, roughly.

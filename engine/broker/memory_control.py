@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from headrace.config import limits
 from headrace.jobs.cancellation import unstarted_record
-from headrace.jobs.events import pack_notice
+from headrace.jobs.events import pack_jobs, pack_notice
 
 from .control import CANCEL, MARK_TTL_S, MARKS_COUNT, PAUSE, PROGRESS_TTL_S, RESUME, Hear
-from .events import cancelled_batches
 from .memory_state import MemoryQueue
 from .memory_views import MemoryViews
 from .views import JobView, Progress
@@ -33,7 +32,7 @@ class MemoryControl(MemoryViews):
     def cancel(self, jobs: Sequence[JobView], *, only_waiting: bool = False, why: str = "cancelled") -> list[bool]:
         """Cancel jobs: those that wait end here, those that run are marked and their workers told."""
         told: list[JobView] = []
-        ended: list[tuple[str, str]] = []
+        ended: dict[str, list[str]] = {}
         answers: list[bool] = []
         default_ttl_ms = round(self.result_ttl_s * 1000)
         with self._access.verb("cancel") as (state, now_ms):
@@ -49,14 +48,14 @@ class MemoryControl(MemoryViews):
                     queue.withdraw(job, now_ms, ttl_ms)
                     if record:
                         state.results.put(view.id, record, now_ms + ttl_ms)
-                    ended.append((view.queue, view.id))
+                    ended.setdefault(view.queue, []).append(view.id)
                     answers.append(True)
                 else:
                     answers.append(False)
                 if job is None or job.source is None:
                     queue.marks.pop(view.id, now_ms)
-            for name, batch in cancelled_batches(ended).items():
-                state.events.add(name, batch, now_ms)
+            for name, job_ids in ended.items():
+                state.events.add(name, pack_jobs("job.cancelled", job_ids), now_ms)
         for view in told:
             self._say(view.queue, f"{CANCEL} {view.id}")
         return answers

@@ -27,6 +27,7 @@ from ..redisio.connections import BLOCK_MAX_S, Command, Wire, Wires, raise_first
 from ..redisio.faults import unavailable
 from ..redisio.keys import GROUP, INTERRUPTION, RETURNED, TOKEN_TTL_S, Keys
 from ..redisio.scripts import run, script
+from .events import tell
 from .port import (
     NO_CAUTION,
     NO_PACE,
@@ -337,8 +338,7 @@ class RedisBroker(RedisControl):
             why="their groups were gone: the server was emptied, or failed over to one that lacks them",
             then="made anew; what waited there is gone unless it is in the stream still",
         )
-        with contextlib.suppress(BrokerUnavailable):  # whoever works here is told all the same
-            self.events.announce(queues, pack_notice("queue.lost"))
+        tell(self.events, queues, pack_notice("queue.lost"))  # whoever works here is told all the same
         self.on_queues_lost(queues)
 
     def _fetch(self, standing: Standing, rooms: Mapping[str, int], wait_s: float) -> list[Lease]:

@@ -13,7 +13,7 @@ from headrace.config import limits
 from headrace.config.logs import logger
 from headrace.jobs import codec, ids
 from headrace.jobs.cancellation import unstarted_record
-from headrace.jobs.events import pack_notice
+from headrace.jobs.events import pack_jobs, pack_notice, pieces_of_jobs
 
 from ..observe.seldom import Seldom
 from ..redisio.connections import Command, raise_first
@@ -21,8 +21,7 @@ from ..redisio.keys import GROUP, RETURNED
 from ..redisio.listening import Listener
 from ..redisio.scripts import run, script
 from .control import LOOK, MARK_TTL_S, MARKS_COUNT, PAUSE, PROGRESS_TTL_S, RESUME, Hear
-from .events import cancelled_batches
-from .redis_events import RedisEvents
+from .events import stream_max_count
 from .redis_views import RedisViews
 from .views import JobView, Progress, pack_progress
 
@@ -30,48 +29,51 @@ seldom = Seldom(logger("headrace.redis"))
 
 
 class RedisControl(RedisViews):
-    """BrokerControl on a server.
+    """BrokerControl on a server."""
 
-    Attributes:
-        events: Where it tells of what it did.
-    """
-
-    events: RedisEvents
     waits = True
     result_ttl_s: float = limits.RESULT_TTL_S
 
     def pause(self, queue: str, paused: bool) -> None:
         """Have workers leave a queue alone, or take from it again."""
         keys = self._names.of(queue)
-        word = PAUSE if paused else RESUME
-        replies = run(
-            self._wires,
-            [script("pause").call((keys.meta, keys.control), word), (b"SADD", self._names.queues, queue)],
-        )
-        self.events.announce((queue,), pack_notice("queue.paused" if paused else "queue.resumed"))
+        word, told = (PAUSE, "queue.paused") if paused else (RESUME, "queue.resumed")
+        data = pack_notice(told)
+        three = (keys.meta, keys.control, keys.events)
+        call = script("pause").call(three, word, stream_max_count(data), data)
+        replies = run(self._wires, [call, (b"SADD", self._names.queues, queue)])
         # At maxmemory no name is added to the list; a queue that has jobs is in it.
         raise_first(replies[:1] if isinstance(replies[1], OutOfMemoryError) else replies, self._where)
 
     def cancel(self, jobs: Sequence[JobView], *, only_waiting: bool = False, why: str = "cancelled") -> list[bool]:
         """Cancel jobs: those that wait end here, those that run are marked and their workers told."""
-        call, now_ms, ttl_ms = script("cancel").call, time.time_ns() // 1_000_000, round(self.result_ttl_s * 1000)
-        commands: list[Command] = []
-        for view in jobs:
-            keys, job_id, parsed = self._names.of(view.queue), view.id.encode(), ids.parse(view.id)
-            record, kept_ms = unstarted_record(view.body, now_ms=now_ms, default_ttl_ms=ttl_ms, why=why)
+        places: dict[str, list[int]] = {}
+        for i, view in enumerate(jobs):
+            places.setdefault(view.queue, []).append(i)
+        mark_ms = 0 if only_waiting else MARK_TTL_S * 1000
+        calls = [self._cancel_call(queue, [jobs[i] for i in each], mark_ms, why) for queue, each in places.items()]
+        answers = [False] * len(jobs)
+        for indexes, reply in zip(places.values(), self._run(calls), strict=True):
+            for i, answer in zip(indexes, reply, strict=True):
+                answers[i] = answer > 0
+        return answers
+
+    def _cancel_call(self, queue: str, jobs: Sequence[JobView], mark_ms: int, why: str) -> Command:
+        """Return the command that cancels jobs of one queue, and tells of those that end by it."""
+        keys, now_ms, ttl_ms = self._names.of(queue), time.time_ns() // 1_000_000, round(self.result_ttl_s * 1000)
+        job_ids = [view.id for view in jobs]
+        pieces = pieces_of_jobs("job.cancelled", job_ids)
+        arguments: list[bytes | str | int] = []
+        for view, packed_id in zip(jobs, pieces.ids, strict=True):
+            parsed = ids.parse(view.id)
             entry = "" if parsed is None or parsed.delayed else parsed.entry
-            six = (keys.jobs, keys.delayed, keys.bodies, keys.index, keys.cancelled, keys.result + job_id)
-            mark_ms = 0 if only_waiting else MARK_TTL_S * 1000
-            ten = (*six, keys.control, keys.meta, keys.unique, keys.caller)
-            unique, caller_id = codec.keys_in(view.body)
-            commands.append(
-                call(ten, job_id, entry, GROUP, RETURNED, record, kept_ms, mark_ms, unique, caller_id),
-            )
-        replies = self._run(commands)
-        ended = [(view.queue, view.id) for view, reply in zip(jobs, replies, strict=True) if reply == 1]
-        for queue, told in cancelled_batches(ended).items():
-            self.events.announce((queue,), told)
-        return [reply > 0 for reply in replies]
+            record, kept_ms = unstarted_record(view.body, now_ms=now_ms, default_ttl_ms=ttl_ms, why=why)
+            arguments += (view.id, entry, record, kept_ms, *codec.keys_in(view.body), packed_id)
+        queue_keys = (keys.jobs, keys.delayed, keys.bodies, keys.index, keys.cancelled, keys.result)
+        eleven = (*queue_keys, keys.control, keys.meta, keys.unique, keys.caller, keys.events)
+        # By the size that the batch has when all of them end by this.
+        kept_count = stream_max_count(pack_jobs("job.cancelled", job_ids))
+        return script("cancel").call(eleven, GROUP, RETURNED, mark_ms, kept_count, pieces.head, pieces.tail, *arguments)
 
     def marks(self, queues: Sequence[str]) -> list[str]:
         """Return the ids of running jobs that are to be cancelled; marks that stood too long go."""

@@ -33,11 +33,11 @@ def dispatcher_for(plans: Iterable[HandlerPlan], settings: Settings, sinks: Sequ
     return dispatcher
 
 
-def gathering_of(handlers: Mapping[str, BoundHandler], dispatcher: Dispatcher) -> Gathering | None:
-    """Return what gathers jobs for calls that take several; None where no handler does."""
+def gathering_of(handlers: Mapping[str, BoundHandler], dispatcher: Dispatcher, ttl_s: float) -> Gathering | None:
+    """Return what gathers jobs for calls that take several, for `ttl_s` at most; None where no handler does."""
     if not any(bound.batch for bound in handlers.values()):
         return None
-    return Gathering(handlers.values(), dispatcher.pools)
+    return Gathering(handlers.values(), dispatcher.pools, ttl_s)
 
 
 def bound_handlers(

@@ -5,8 +5,10 @@ It promises that each job still ends in an Outcome of its own: the outbox takes 
 behind it knows jobs only. A worker without batch handlers has none of this. Owned by one worker's loop.
 """
 
+import math
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import anyio
@@ -31,17 +33,23 @@ HOLD_S: Final = 1.0
 class BatchWork:
     """Several jobs of one handler, run by one call in one slot.
 
-    Attributes:
+    Args:
         items: The jobs.
+        came_s: Monotonic seconds when the first of them came; now, when it came just now.
+
+    Attributes:
+        items: The jobs; some may be withdrawn before it starts.
+        came_s: As given.
         label: The handler's name.
         timeout_s: Seconds the call may run; 0 for no limit.
         offered_at_s: Monotonic seconds when the first of them was queued.
     """
 
-    __slots__ = ("_refused", "items", "label", "offered_at_s", "timeout_s")
+    __slots__ = ("_refused", "came_s", "items", "label", "offered_at_s", "timeout_s")
 
-    def __init__(self, items: Sequence[Assignment]) -> None:
+    def __init__(self, items: Sequence[Assignment], came_s: float | None = None) -> None:
         self.items = items
+        self.came_s = time.monotonic() if came_s is None else came_s
         self.label = items[0].label
         self.timeout_s = items[0].timeout_s
         self.offered_at_s = items[0].offered_at_s
@@ -50,6 +58,11 @@ class BatchWork:
     def start(self, slot: Slot) -> Awaitable[Any]:
         """Run it; called by the slot that took it."""
         return self.items[0].bound.start_batch(self.items, self._refused, slot)
+
+    def withdraw(self, chosen: Callable[[Assignment], bool]) -> list[Assignment]:
+        """Take jobs out, and return them, before it starts; with none left it is not to be started."""
+        taken, self.items = part(self.items, chosen)
+        return taken
 
     def split(self, outcome: Outcome) -> list[Outcome]:
         """Return an outcome for each job, in order, of what became of the call."""
@@ -117,14 +130,15 @@ class Gatherer:
     Args:
         bound: The handler.
         pool: Where its calls run.
+        ttl_s: The longest that a job waits for company: where `batch_linger` is longer, a call starts then.
     """
 
-    def __init__(self, bound: BoundHandler, pool: Pool) -> None:
+    def __init__(self, bound: BoundHandler, pool: Pool, ttl_s: float = math.inf) -> None:
         self.bound = bound
         self._pool = pool
-        self._rule = BatchRule(count=bound.batch, age_s=bound.batch_linger_s, count_max=bound.batch)
+        self._rule = BatchRule(count=bound.batch, age_s=min(bound.batch_linger_s, ttl_s), count_max=bound.batch)
         self._items: list[Assignment] = []
-        self._since_s = 0.0
+        self._came_s: list[float] = []
         self._changed = anyio.Event()
 
     def __len__(self) -> int:
@@ -132,9 +146,8 @@ class Gatherer:
 
     def add(self, items: Sequence[Assignment]) -> None:
         """Take jobs; those that fill a call go at once."""
-        if not self._items:
-            self._since_s = time.monotonic()
         self._items += items
+        self._came_s += [time.monotonic()] * len(items)
         while len(self._items) >= self._rule.count_max:
             self._flush()
         self._changed.set()
@@ -146,13 +159,29 @@ class Gatherer:
 
     def take_back(self) -> list[Assignment]:
         """Return the jobs that wait, and forget them."""
-        items, self._items = self._items, []
+        items, self._items, self._came_s = self._items, [], []
         return items
+
+    def withdraw(self, chosen: Callable[[Assignment], bool]) -> list[Assignment]:
+        """Take jobs out that wait, and return them."""
+        came_s = dict(zip(map(id, self._items), self._came_s, strict=True))
+        taken, self._items = part(self._items, chosen)
+        self._came_s = [came_s[id(item)] for item in self._items]
+        return taken
+
+    def take_old(self, before_s: float) -> list[Assignment]:
+        """Take jobs out that came before a monotonic time and for which no slot is free; return them."""
+        if self._pool.room(0) > 0:
+            return []  # their call is about to start
+        count = bisect_left(self._came_s, before_s)
+        taken, self._items = self._items[:count], self._items[count:]
+        del self._came_s[:count]
+        return taken
 
     async def run(self) -> None:
         """Hand over what is due until cancelled."""
         while True:
-            age_s = time.monotonic() - self._since_s
+            age_s = time.monotonic() - self._came_s[0] if self._items else 0.0
             wait_s = self._rule.wait_s(len(self._items), age_s, idle=False)
             if self._items and wait_s > 0:
                 await anyio.sleep(wait_s)
@@ -164,10 +193,10 @@ class Gatherer:
                     await self._changed.wait()
 
     def _flush(self) -> None:
-        count = self._rule.count_max
+        count, came_s = self._rule.count_max, self._came_s[0]
         batch, self._items = self._items[:count], self._items[count:]
-        self._since_s = time.monotonic()
-        self._pool.offer((BatchWork(batch),))
+        del self._came_s[:count]
+        self._pool.offer((BatchWork(batch, came_s),))
 
 
 class Gathering:
@@ -176,18 +205,29 @@ class Gathering:
     Args:
         handlers: Its handlers.
         pools: Its pools, by name.
+        ttl_s: The longest that a job waits for company.
     """
 
-    def __init__(self, handlers: Iterable[BoundHandler], pools: Mapping[str, Pool]) -> None:
+    def __init__(self, handlers: Iterable[BoundHandler], pools: Mapping[str, Pool], ttl_s: float = math.inf) -> None:
         self._gatherers: dict[BoundHandler, Gatherer] = {}
         self._of_queue: dict[str, list[Gatherer]] = {}
         self._mixed: set[str] = set()
         for bound in dict.fromkeys(handlers):
             if bound.batch:
-                gatherer = self._gatherers[bound] = Gatherer(bound, pools[bound.pool])
+                gatherer = self._gatherers[bound] = Gatherer(bound, pools[bound.pool], ttl_s)
                 self._of_queue.setdefault(bound.plan.options.queue, []).append(gatherer)
             else:
                 self._mixed.add(bound.plan.options.queue)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for company."""
+        return sum(map(len, self._gatherers.values()))
+
+    @property
+    def waiting_max(self) -> int:
+        """The bound of `waiting`: one more would fill a call, and it would go."""
+        return sum(bound.batch - 1 for bound in self._gatherers)
 
     def sift(self, batch: Sequence[Assignment]) -> list[Work]:
         """Return what may start now; what waits for company stays here, leased."""
@@ -227,11 +267,30 @@ class Gathering:
         """Return the jobs that wait for company, and forget them."""
         return [item for gatherer in self._gatherers.values() for item in gatherer.take_back()]
 
+    def withdraw(self, chosen: Callable[[Assignment], bool]) -> list[Assignment]:
+        """Take jobs out that wait for company, and return them."""
+        return [item for gatherer in self._gatherers.values() for item in gatherer.withdraw(chosen)]
+
+    def take_old(self, before_s: float) -> list[Assignment]:
+        """Take jobs out that came before a monotonic time and for which no slot is free; return them."""
+        return [item for gatherer in self._gatherers.values() for item in gatherer.take_old(before_s)]
+
     async def run(self) -> None:
         """Run the gatherers until cancelled."""
         async with plain_group() as group:
             for gatherer in self._gatherers.values():
                 group.start_soon(gatherer.run)
+
+
+def part(
+    items: Sequence[Assignment], chosen: Callable[[Assignment], bool]
+) -> tuple[list[Assignment], list[Assignment]]:
+    """Return which jobs were chosen, and which were not, in order."""
+    taken: list[Assignment] = []
+    kept: list[Assignment] = []
+    for item in items:
+        (taken if chosen(item) else kept).append(item)
+    return taken, kept
 
 
 def _runs_alone(assignment: Assignment) -> bool:

@@ -40,7 +40,7 @@ def dispatcher_report(
         refused: Submissions refused so far.
         fetch_paused_s: Seconds for which fetching was held back.
         watch: Figures of the process; left at zero without.
-        held_back: Jobs that wait for their turn beside those that wait for a slot.
+        held_back: Jobs that wait for company or their turn, beside those that wait for a slot.
     """
     now_s = time.monotonic()
     pools = {name: pool.statistics() for name, pool in dispatcher.pools.items()}

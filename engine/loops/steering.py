@@ -1,15 +1,15 @@
 """Steering: what operators and producers ask of a worker while it works: pause, cancel, sweep, be quiet, stop.
 
 Words come from the control channel, in another thread; a look at the marks every second, after each reconnecting and
-after each sweep finds what was said while nobody listened. What waited too long for a slot goes back. Slots and
-prefetched work are scanned only when there is something to do, so it costs a job nothing. Owned by the worker's loop.
+after each sweep finds what was said while nobody listened. What waited too long for a slot goes back. Slots and what
+waits are scanned only when there is something to do, so it costs a job nothing. Owned by the worker's loop.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 import anyio.to_thread
@@ -39,6 +39,16 @@ LOOK_EVERY_S: Final = 1.0
 LOOK_PAUSE_S: Final = 0.05
 
 
+class Holding(Protocol):
+    """A place beside the pools where leased jobs wait: for company, or for their turn."""
+
+    def withdraw(self, chosen: Callable[[Assignment], bool]) -> list[Assignment]:
+        """Take jobs out, and return them."""
+
+    def take_old(self, before_s: float) -> list[Assignment]:
+        """Take jobs out that came before a monotonic time and that nothing here will start now; return them."""
+
+
 class Steering:
     """Obeys what is asked of one worker.
 
@@ -49,6 +59,10 @@ class Steering:
         pools: Where jobs wait and run.
         put: Takes the outcomes of jobs that are never started.
         prefetch_ttl_s: Seconds after which a job that waits for a slot goes back.
+
+    Attributes:
+        holdings: Where jobs wait beside the pools.
+        is_quiet: Whether nothing is fetched any more.
     """
 
     def __init__(
@@ -73,6 +87,7 @@ class Steering:
         self._paused: frozenset[str] = frozenset()
         self._told: frozenset[str] = frozenset()
         self.is_quiet = False
+        self.holdings: tuple[Holding, ...] = ()
         self._seen: dict[str, deque[tuple[float, Work]]] = {name: deque() for name in pools}
 
     async def begin(self, worker: str, stop: Stop) -> None:
@@ -124,8 +139,7 @@ class Steering:
             return
         self._paused = paused
         self._fetcher.pause(paused)
-        for pool in self._pools.values():
-            self._give_back(pool, lambda work: queue_of(work) in paused)
+        self._give_back(lambda job: job.queue in paused)
 
     def look_soon(self) -> None:
         """Have the marks looked at: jobs came that were started before, and may have been cancelled since."""
@@ -134,17 +148,18 @@ class Steering:
     def cancel(self, job_ids: Iterable[str]) -> set[str]:
         """Cancel jobs that this worker has; return which it has.
 
-        A prefetched job ends here; a running coroutine is cancelled, a process killed, a thread told. The jobs of a
-        batch run or wait together: one of them cannot be stopped without its neighbours, and ends as they do.
+        One that was not started ends here, wherever it waits: for a slot, for its batch, or for its turn. A running
+        coroutine is cancelled, a process killed, a thread told. The jobs of a batch run together: one of them cannot
+        be stopped without its neighbours, and ends as they do.
         """
         wanted, mine = set(job_ids), set[str]()
+        for job in self._withdraw(lambda job: job.job_id in wanted):
+            mine.add(job.job_id)
+            self._put(Outcome(job, Status.CANCELLED, None, Failure("JobCancelled", "cancelled before it started")))
         for pool in self._pools.values():
-            for work in withdraw(pool, lambda work: _id_of(work) in wanted):
-                mine.add(_id_of(work))
-                self._put(Outcome(work, Status.CANCELLED, None, Failure("JobCancelled", "cancelled before it started")))
             for slot in pool.running():
-                if slot.work is not None and (job_id := _id_of(slot.work)) in wanted:
-                    mine.add(job_id)
+                if isinstance(slot.work, Assignment) and slot.work.job_id in wanted:
+                    mine.add(slot.work.job_id)
                     slot.cancel("cancel", stop=pool.stops_on_cancel)
         return mine
 
@@ -212,11 +227,45 @@ class Steering:
                 while seen and seen[0][0] <= now_s - self._ttl_s:
                     old = seen.popleft()[1]
                 if old is not None and any(work is old for work in pool.ready):
-                    self._give_back(pool, _until(old))
+                    self._put_back(withdraw(pool, _until(old)))
+            if self.holdings:
+                self._return_held(now_s - self._ttl_s)
 
-    def _give_back(self, pool: Pool, chosen: Callable[[Work], bool]) -> None:
-        for work in withdraw(pool, chosen):
+    def _return_held(self, before_s: float) -> None:
+        """Give back what came before a monotonic time, and what came from a fetch that a pause did not reach."""
+        for holding in self.holdings:
+            self._put_back(holding.take_old(before_s))
+            if self._paused:
+                self._put_back(holding.withdraw(lambda job: job.queue in self._paused))
+        for pool in self._pools.values():
+            # A batch may have waited for company before it came to wait for a slot.
+            self._put_back(withdraw(pool, lambda work: isinstance(work, BatchWork) and work.came_s < before_s))
+
+    def _give_back(self, chosen: Callable[[Assignment], bool]) -> None:
+        self._put_back(self._withdraw(chosen))
+
+    def _put_back(self, unstarted: Iterable[Work]) -> None:
+        for work in unstarted:
             self._put(Outcome(work, Status.INTERRUPTED))
+
+    def _withdraw(self, chosen: Callable[[Assignment], bool]) -> list[Assignment]:
+        """Take jobs that were not started out of wherever they wait; return them."""
+        taken = [job for holding in self.holdings for job in holding.withdraw(chosen)]
+        for pool in self._pools.values():
+            parted: list[Assignment] = []
+
+            def is_taken(work: Work, parted: list[Assignment] = parted) -> bool:
+                if isinstance(work, BatchWork):
+                    parted += work.withdraw(chosen)
+                    return not work.items
+                if isinstance(work, Assignment) and chosen(work):
+                    parted.append(work)
+                    return True
+                return False
+
+            withdraw(pool, is_taken)
+            taken += parted
+        return taken
 
 
 def withdraw(pool: Pool, chosen: Callable[[Work], bool]) -> list[Work]:
@@ -229,18 +278,6 @@ def withdraw(pool: Pool, chosen: Callable[[Work], bool]) -> list[Work]:
         pool.ready.clear()
         pool.ready.extend(kept)
     return taken
-
-
-def queue_of(work: Work) -> str:
-    """Return the queue that work came from."""
-    if isinstance(work, BatchWork):
-        return work.items[0].queue
-    return work.queue if isinstance(work, Assignment) else ""
-
-
-def _id_of(work: Work) -> str:
-    """Return a job's id; "" for work that is several jobs."""
-    return work.job_id if isinstance(work, Assignment) else ""
 
 
 def _until(last: Work) -> Callable[[Work], bool]:

@@ -5,7 +5,8 @@ nearer to its end, and no job that merely ran beside it. One more waits here; th
 so that they neither pile up here nor come back at once. Owned by one worker's loop.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from headrace.jobs.codec import repack
@@ -35,7 +36,7 @@ class Suspects:
         default: The limit of jobs whose handler is not known here.
     """
 
-    __slots__ = ("_by_name", "_current", "_next", "_strictest", "_turned_away", "_turned_away_count")
+    __slots__ = ("_by_name", "_current", "_next", "_next_came_s", "_strictest", "_turned_away", "_turned_away_count")
 
     def __init__(self, max_deliveries: Mapping[str, int], default: int) -> None:
         limits = {name: suspect_from(limit) for name, limit in max_deliveries.items()}
@@ -44,6 +45,7 @@ class Suspects:
         self._by_name = {name: limit for name, limit in limits.items() if limit != self._strictest}
         self._current: Assignment | None = None
         self._next: Assignment | None = None
+        self._next_came_s = 0.0
         self._turned_away: list[Outcome] = []
         self._turned_away_count = 0  # since there was last nobody waiting
 
@@ -73,7 +75,7 @@ class Suspects:
                 self._current = assignment
                 free.append(assignment)
             elif self._next is None:
-                self._next = assignment
+                self._next, self._next_came_s = assignment, time.monotonic()
             else:
                 self._turned_away.append(self._turn_away(assignment))
         return free
@@ -99,6 +101,17 @@ class Suspects:
         if not any(work is self._current for work in running):
             self._current = None
         return waiting
+
+    def withdraw(self, chosen: Callable[[Assignment], bool]) -> list[Assignment]:
+        """Take out the one that waits, when it is chosen."""
+        if self._next is None or not chosen(self._next):
+            return []
+        taken, self._next = [self._next], None
+        return taken
+
+    def take_old(self, before_s: float) -> list[Assignment]:
+        """Take out the one that waits, when it came before a monotonic time: another worker may run no suspect now."""
+        return self.withdraw(lambda _: self._next_came_s < before_s)
 
     def _turn_away(self, assignment: Assignment) -> Outcome:
         self._turned_away_count += 1

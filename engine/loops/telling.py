@@ -1,10 +1,11 @@
 """Telling: runs the functions that `engine.on` declared, in the worker that settled, and announces the worker itself.
 
 One event after the other; best effort, and never in the way of the pool: what cannot be told in time is dropped and
-counted. A function that fails or takes too long is logged and counted; the next event goes on. Owned by the worker's
-event loop.
+counted. A function that fails or takes too long is logged and counted, whatever it raises or cancels; the next event
+goes on. Owned by the worker's event loop.
 """
 
+import asyncio
 import inspect
 import time
 from collections import deque
@@ -19,6 +20,7 @@ from headrace.config.logs import logger
 from headrace.jobs.disposition import Disposition, Kind
 from headrace.jobs.errors import BrokerUnavailable
 from headrace.jobs.events import Event, event_of, pack_notice
+from headrace.workers import native
 
 from ..broker.courier import Courier
 from ..broker.events import EventStreams
@@ -74,6 +76,7 @@ class Telling:
 
     async def run(self) -> None:
         """Tell until cancelled."""
+        native.keep_ctrl_c_out(Telling._guarded)
         while True:
             if not self._waiting:
                 self._idle.set()
@@ -127,20 +130,45 @@ class Telling:
         )
 
     async def _call(self, function: OnEvent, event: Event) -> None:
+        """Call one function; whatever becomes of it, only a cancellation from above is raised."""
+        met: list[BaseException] = []
         try:
-            if inspect.iscoroutinefunction(function):
-                with anyio.move_on_after(limits.EVENT_HANDLER_TIMEOUT_S) as scope:
-                    await cast(Awaitable[Any], function(event))
-                if scope.cancelled_caught:
-                    raise TimeoutError(f"took longer than {limits.EVENT_HANDLER_TIMEOUT_S:g} s")
-            else:
-                if self._limiter is None:
-                    self._limiter = anyio.CapacityLimiter(1)
-                # Abandoned only when the worker stops: its thread is a daemon.
-                await anyio.to_thread.run_sync(function, event, limiter=self._limiter, abandon_on_cancel=True)
-        except Exception as error:
+            # A coroutine of its own, in a group of its own: what the function does to either ends there.
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._guarded, function, event, met)
+        except BaseException as error:
+            if issubclass(type(error), anyio.get_cancelled_exc_class()) or native.is_cancelled():
+                raise
+            met.append(error)
+        if met:  # the first is the function's own, the others what it left behind
             self._errors += 1
-            log.error("on failed", function=_name(function), kind=event.kind, job=event.id, exc_info=error)
+            log.error("on failed", function=_name(function), kind=event.kind, job=event.id, exc_info=met[0])
+
+    async def _guarded(self, function: OnEvent, event: Event, met: list[BaseException]) -> None:
+        count = native.cancel_counter()
+        try:
+            await self._run_one(function, event)
+            if count is not None and count():
+                raise asyncio.CancelledError("it told asyncio to cancel the coroutine that it ran in")
+        except BaseException as error:
+            if native.is_cancelled() and issubclass(type(error), anyio.get_cancelled_exc_class()):
+                raise
+            met.append(error)
+        finally:
+            if not native.is_cancelled():
+                await native.absorb_cancellation()
+
+    async def _run_one(self, function: OnEvent, event: Event) -> None:
+        if inspect.iscoroutinefunction(function):
+            with anyio.move_on_after(limits.EVENT_HANDLER_TIMEOUT_S) as scope:
+                await cast(Awaitable[Any], function(event))
+            if scope.cancelled_caught:
+                raise TimeoutError(f"took longer than {limits.EVENT_HANDLER_TIMEOUT_S:g} s")
+        else:
+            if self._limiter is None:
+                self._limiter = anyio.CapacityLimiter(1)
+            # Abandoned only when the worker stops: its thread is a daemon.
+            await anyio.to_thread.run_sync(function, event, limiter=self._limiter, abandon_on_cancel=True)
 
 
 def _name(function: OnEvent) -> str:

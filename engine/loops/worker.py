@@ -127,7 +127,7 @@ class Worker:
         never_twice = [handler for handler in plan.registry if handler.options.on_crash == "dead"]
         self._on_crash_dead = bool(never_twice)
         self._fetcher.careful.update(handler.options.queue for handler in never_twice)
-        self._gathering = gathering_of(self._handlers, self.dispatcher)
+        self._gathering = gathering_of(self._handlers, self.dispatcher, settings.prefetch_ttl_s)
         if self._gathering is not None:
             self._fetcher.widen = self._gathering.widen
         self.dispatcher.on_room = self._fetcher.on_room if self._gathering is None else self._on_room
@@ -147,6 +147,7 @@ class Worker:
         self._watch = ProcessWatch(time.monotonic())
         strict = {name: bound.max_deliveries for name, bound in self._handlers.items()}
         self._suspects = Suspects(strict, settings.max_deliveries)
+        self._steering.holdings = (self._suspects,) if self._gathering is None else (self._suspects, self._gathering)
         self._job_log = JobLog()
         self._stopping = False
         self._lost = anyio.Event()
@@ -208,14 +209,15 @@ class Worker:
 
     def report(self) -> WorkerReport:
         """Return how it is doing; never waits."""
+        gathering = self._gathering
         return dispatcher_report(
             self.dispatcher,
             (*self._sinks, self._telling) if self._plan.on else self._sinks,
-            self._fetcher.depth,
+            self._fetcher.depth + (0 if gathering is None else gathering.waiting_max),
             0,
             fetch_paused_s=self._fetcher.paused_s,
             watch=self._watch,
-            held_back=self._suspects.waiting,
+            held_back=self._suspects.waiting + (0 if gathering is None else gathering.waiting),
         )
 
     async def _work(self, stop: Stop, registration: Registration, task_status: anyio.abc.TaskStatus[None]) -> None:

@@ -137,7 +137,7 @@ class Backpressure(msgspec.Struct, frozen=True, kw_only=True):
     """Every bound between the server and the handlers, and how near to it we are.
 
     Attributes:
-        prefetched (jobs): Fetched from the server and waiting for a slot.
+        prefetched (jobs): Fetched from the server and not started: waiting for a slot, a full batch or their turn.
         prefetch_max (jobs): The bound of `prefetched`.
         settle_backlog (outcomes): Ended jobs whose outcome is not yet on the server.
         settle_backlog_max (outcomes): The bound of `settle_backlog`; at it, no slot is given new work.

@@ -135,7 +135,7 @@ TABLE: Final = (
         type="stream",
         expires=False,
         holds="what happened, field e a packed batch of events; capped, about 16 MiB and 10,000 batches at most",
-        writers="settle.lua, settle_special.lua, announce; each drops the oldest",
+        writers="settle.lua, settle_special.lua, cancel.lua, pause.lua, announce; each drops the oldest",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:token:TOKEN",

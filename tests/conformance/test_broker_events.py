@@ -9,6 +9,7 @@ from places import FullBroker
 
 from headrace.config import limits
 from headrace.engine.broker.port import Submission
+from headrace.engine.broker.views import JobView
 from headrace.engine.broker.watch import watch_of
 from headrace.jobs.codec import ResultRecord
 from headrace.jobs.disposition import Disposition, Kind
@@ -67,6 +68,21 @@ def test_a_cancelled_job_that_waited_is_told(broker: FullBroker) -> None:
     assert view is not None
     assert [True] == broker.cancel([view])
     assert [("job.cancelled", job_id)] == [(event.kind, event.id) for event in events(broker)]
+
+
+def test_jobs_cancelled_together_are_told_together(join: Join, broker: FullBroker) -> None:
+    """Of a batch over several queues each queue tells in one entry which of its jobs ended."""
+    worker = join("w1")
+    mine, others = submit(broker, 20), submit(broker, 2, "other")
+    fetch(worker, 1)
+    mixed = [mine[3], others[1], mine[0], "other:1-0", mine[19], others[0], mine[3]]
+    views = [view or JobView(id=job_id, queue="other", state=None) for job_id, view in zip(
+        mixed, broker.lookup(mixed), strict=True
+    )]  # fmt: skip
+    assert [True, True, True, False, True, True, False] == broker.cancel(views)
+    assert {QUEUE: 1, "other": 1} == {queue: len(broker.events.read({queue: "0-0"}, 9)) for queue in (QUEUE, "other")}
+    assert [mine[3], mine[19]] == [event.id for event in events(broker)]
+    assert [others[1], others[0]] == [event.id for event in events(broker, "other")]
 
 
 def test_pausing_is_told(broker: FullBroker) -> None:

@@ -1,16 +1,20 @@
 """What is promised of an engine's events: a replay, then what happens; and of `on`: told, bounded, in nobody's way."""
 
+import asyncio
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import redis
 
 from headrace import ConfigError, Engine, InvalidArguments, Retry
 from headrace.config import limits
 from headrace.jobs.events import Event
+from headrace.workers import native
 from servers import Server, start_valkey
 
 pytestmark = pytest.mark.anyio
@@ -195,6 +199,134 @@ async def test_on_stands_in_nobodys_way(engine: Engine, monkeypatch: pytest.Monk
             release.set()
             while engine.statistics().backpressure.sinks["on"].errors < 10:
                 await anyio.sleep(0.01)
+
+
+async def stray_cancellation(event: Event) -> None:
+    """Wait for something that somebody else cancels."""
+    if native.on_asyncio():
+        waiting = asyncio.ensure_future(asyncio.sleep(WAIT_S))
+        waiting.cancel()
+        await waiting
+    raise asyncio.CancelledError
+
+
+async def own_cancellation(event: Event) -> None:
+    """Cancel the coroutine that it runs in, and wait."""
+    if native.on_asyncio():
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel()
+    await anyio.lowlevel.checkpoint()
+    raise ValueError("there is no such thing on trio")
+
+
+async def own_late_cancellation(event: Event) -> None:
+    """Cancel the coroutine that it runs in, and be gone when that comes."""
+    if native.on_asyncio():
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel()
+    else:
+        raise ValueError("there is no such thing on trio")
+
+
+async def group_of_exits(event: Event) -> None:
+    """Leave by an exception of two that are none of Exception's."""
+    raise BaseExceptionGroup("both", [SystemExit(1), KeyboardInterrupt()])
+
+
+class Unsayable(BaseException):
+    """An exception that ends whoever wants to print it."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    __repr__ = __str__
+
+
+async def unsayable(event: Event) -> None:
+    """Raise what cannot be printed."""
+    raise Unsayable
+
+
+async def open_scope(event: Event) -> None:
+    """Leave a cancel scope open, and cancelled."""
+    scope = anyio.CancelScope()
+    scope.__enter__()
+    scope.cancel()
+    raise ValueError("and fail")
+
+
+def raising(error: type[BaseException], *, plain: bool) -> Callable[[Event], Any]:
+    """Return a function that raises it."""
+
+    def fail(event: Event) -> None:
+        raise error
+
+    async def fail_async(event: Event) -> None:
+        fail(event)
+
+    return fail if plain else fail_async
+
+
+WICKED: dict[str, Callable[[Event], Any]] = {
+    function.__name__: function
+    for function in (stray_cancellation, own_cancellation, own_late_cancellation, group_of_exits, unsayable, open_scope)
+} | {
+    f"{error.__name__} {'plain' if plain else 'async'}": raising(error, plain=plain)
+    for error in (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, StopIteration)
+    for plain in (True, False)
+}
+
+
+@pytest.mark.parametrize("wicked", WICKED.values(), ids=WICKED)
+async def test_whatever_on_raises_ends_nothing(wicked: Callable[[Event], Any]) -> None:
+    """Exits and cancellations of a function's own making are logged and counted; the worker and the telling go on."""
+    engine = Engine("memory://", drain_timeout=5)
+    heard: list[str] = []
+
+    @engine.job
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    engine.on("job.succeeded")(wicked)
+
+    @engine.on("job.succeeded")
+    async def note(event: Event) -> None:
+        heard.append(event.id)
+
+    async with engine.running():
+        handles = [await engine.submit("add", (number, 1)) for number in range(3)]
+        assert [1, 2, 3] == [await handle.result(timeout=WAIT_S) for handle in handles]
+        with anyio.fail_after(WAIT_S):
+            while len(heard) < 3:
+                await anyio.sleep(0.01)
+        assert 3 == engine.statistics().backpressure.sinks["on"].errors
+    assert [handle.id for handle in handles] == heard
+
+
+async def test_a_hanging_on_ends_with_its_worker(engine: Engine) -> None:
+    """A function that waits for ever sees the worker's end as a cancellation, and is not counted as failed."""
+    seen: list[BaseException] = []
+    began = anyio.Event()
+
+    @engine.on("job.succeeded")
+    async def hang(event: Event) -> None:
+        began.set()
+        try:
+            await anyio.sleep_forever()
+        except BaseException as error:
+            seen.append(error)
+            raise
+
+    with anyio.fail_after(WAIT_S):
+        async with engine.running():
+            await engine.submit("add", (1, 2))
+            await began.wait()
+            worker = engine._worker
+            assert worker is not None
+    assert [anyio.get_cancelled_exc_class()] == [type(error) for error in seen]
+    assert 0 == worker._telling.statistics().errors
 
 
 def test_on_knows_its_kinds(engine: Engine) -> None:

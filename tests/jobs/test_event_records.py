@@ -17,6 +17,7 @@ from headrace.jobs.events import (
     pack_notice,
     pack_plain,
     pack_settled,
+    pieces_of_jobs,
     unpack,
 )
 from headrace.jobs.states import ENDED, State
@@ -119,3 +120,13 @@ def test_what_is_no_cursor_is_refused(text: str) -> None:
     """A text that no event had as its cursor raises InvalidArguments that says what to use."""
     with pytest.raises(InvalidArguments, match="cursor"):
         Cursor.parse(text)
+
+
+@pytest.mark.parametrize(("count", "header"), [
+    (0, b"\x90"), (1, b"\x91"), (15, b"\x9f"), (16, b"\xdc\x00\x10"), (500, b"\xdc\x01\xf4"),
+])  # fmt: skip
+def test_the_pieces_of_a_batch_are_its_bytes(count: int, header: bytes) -> None:
+    """What comes before the list of ids, the list's header, the packed ids and the rest are what pack_jobs makes."""
+    job_ids = [f"mail:{number}-d{number}" for number in range(count)]
+    pieces = pieces_of_jobs("job.cancelled", job_ids)
+    assert pack_jobs("job.cancelled", job_ids) == pieces.head + header + b"".join(pieces.ids) + pieces.tail

@@ -13,8 +13,10 @@ import pytest
 
 import runner_handlers as handlers
 from headrace.jobs.errors import ConfigError, InvalidArguments, JobCrashed, PayloadTooLarge
+from headrace.workers.context import Context, JobInfo
 from headrace.workers.runners.frames import UnpackableResult
 from headrace.workers.runners.process import ProcessRunner, ProcessSettings
+from headrace.workers.runners.reporting import SEND_EVERY_S
 from runner_handlers import DEADLINE_S, is_alive, plain, plan_of, until
 
 pytestmark = pytest.mark.anyio
@@ -68,6 +70,75 @@ async def test_a_timeout_ends_the_process(tmp_path: Path) -> None:
                 await runner.bind(plan_of(handlers.spin, "process"))()
 
             assert 3 == plain(await runner.bind(plan_of(handlers.add, "process"))(1, 2))
+
+
+async def test_a_stopped_child_does_not_tidy_up_after_python(tmp_path: Path) -> None:
+    """Once its handler's `finally` ran, a cancelled child is gone, though a thread would keep its interpreter."""
+    with anyio.fail_after(DEADLINE_S):
+        async with ProcessRunner(1, ProcessSettings(kill_grace_s=5 * DEADLINE_S)) as runner:
+            async with anyio.create_task_group() as group:
+                spin = runner.bind(plan_of(handlers.spin_with_a_slow_end, "process"))
+                group.start_soon(spin, str(tmp_path / "told"))
+                await until(lambda: says(tmp_path / "told", "running"))
+                [pid] = runner.pids
+                group.cancel_scope.cancel()
+
+            assert not is_alive(pid)
+            assert says(tmp_path / "told", "cleaned up")
+
+
+class TestProgress:
+    """What a handler in a child says of how far it is reaches its Context's keeper in the parent."""
+
+    async def test_the_last_is_there_before_the_value(self) -> None:
+        """Thousands of notes make few frames; what was said right before the return has come when the value does."""
+        notes: list[tuple[str, float, float | None]] = []
+        context = Context(JobInfo("id-1", "count_up"), note_progress=lambda *note: notes.append(note))
+        with anyio.fail_after(DEADLINE_S):
+            async with ProcessRunner(1) as runner:
+                count_up = runner.bind(plan_of(handlers.count_up, "process"))
+                began_s = time.monotonic()
+                assert 0.5 == plain(await count_up(context, 20_000, 0.5))
+                took_s = time.monotonic() - began_s
+                assert ("id-1", 0.5, None) == notes[-1]
+                assert len(notes) <= took_s / SEND_EVERY_S + 3
+                assert 7 == plain(await count_up(context, 1, 7))
+                assert ("id-1", 7, None) == notes[-1]
+
+    async def test_the_newest_comes_while_the_handler_goes_on(self, tmp_path: Path) -> None:
+        """A note that followed another one closely is sent as well, though nothing more is said."""
+        notes: list[tuple[str, float, float | None]] = []
+        context = Context(JobInfo("id-1", "say_and_wait"), note_progress=lambda *note: notes.append(note))
+        with anyio.fail_after(DEADLINE_S):
+            async with ProcessRunner(1) as runner, anyio.create_task_group() as group:
+                group.start_soon(
+                    runner.bind(plan_of(handlers.say_and_wait, "process")), context, str(tmp_path / "seen")
+                )
+                await until(lambda: ("id-1", 2, 3) in notes)
+                (tmp_path / "seen").touch()
+
+    async def test_what_failed_had_come_so_far(self) -> None:
+        """The note of a handler that then raised has come when its failure does."""
+        notes: list[tuple[str, float, float | None]] = []
+        context = Context(JobInfo("id-1", "say_and_fail"), note_progress=lambda *note: notes.append(note))
+        with anyio.fail_after(DEADLINE_S):
+            async with ProcessRunner(1) as runner:
+                with pytest.raises(Exception, match="behind it"):
+                    await runner.bind(plan_of(handlers.say_and_fail, "process"))(context)
+        assert [("id-1", 4, 5)] == notes
+
+    async def test_a_thread_that_was_left_behind_speaks_for_no_other_job(self) -> None:
+        """Notes that come after their handler's end are nobody's."""
+        notes: list[tuple[str, float, float | None]] = []
+        first = Context(JobInfo("id-1", "leave_a_thread"))
+        second = Context(JobInfo("id-2", "count_up"), note_progress=lambda *note: notes.append(note))
+        with anyio.fail_after(DEADLINE_S):
+            async with ProcessRunner(1) as runner:
+                await runner.bind(plan_of(handlers.leave_a_thread, "process"))(first)
+                for last in range(20):
+                    await runner.bind(plan_of(handlers.count_up, "process"))(second, 3, last)
+        assert 20 == len([done for _, done, total in notes if total is None])
+        assert not [note for note in notes if note[1] == 99]
 
 
 async def test_one_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
@@ -189,7 +260,7 @@ async def test_a_decorated_handler_is_unwrapped() -> None:
         assert "unwrapped" == plain(await runner.bind(plan_of(handlers.decorated.function, "process"))())
 
 
-async def test_nothing_is_left_behind() -> None:
+async def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """After the runner neither a process nor an open file is left, whatever happened inside, a raised error too."""
     async with ProcessRunner(1) as runner:
         await runner.bind(plan_of(handlers.add, "process"))(1, 2)
@@ -200,8 +271,10 @@ async def test_nothing_is_left_behind() -> None:
         async with ProcessRunner(3, ProcessSettings(warm_count=1)) as runner:
             with pytest.raises(JobCrashed):
                 await runner.bind(plan_of(handlers.exit_hard, "process"))(1)
-            with anyio.move_on_after(0.1):
-                await runner.bind(plan_of(handlers.spin, "process"))()
+            async with anyio.create_task_group() as group:
+                group.start_soon(runner.bind(plan_of(handlers.spin_telling, "process")), str(tmp_path / "told"))
+                await until(lambda: says(tmp_path / "told", "running"))
+                group.cancel_scope.cancel()
             pids.extend(runner.pids)
             raise ValueError("mine")
 

@@ -3,7 +3,8 @@
 It reads calls from the socket it was given, answers each, and ends when the runner's end of the socket is closed or
 the runner dies. Ctrl-C does nothing to it, and SIGTERM ends it only after the runner has closed its end: a supervisor
 that signals the whole group must not kill jobs that the runner is draining. SIGTERM then raises SystemExit in the
-handler, so its `finally` blocks run. The process owns all its state; nothing here is imported by the runner.
+handler, so its `finally` blocks run; once it has unwound, the process is gone without tidying up after Python itself.
+The process owns all its state; nothing here is imported by the runner.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ from headrace.workers.runners.frames import (
     body_size,
     pack_frame,
 )
+from headrace.workers.runners.reporting import Reporter
 from headrace.workers.runners.targets import load
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -41,11 +43,12 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class _Wire:
-    """The child's end of the socket; blocking, used by the main thread only."""
+    """The child's end of the socket; blocking, read by the main thread only."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.frame_max_bytes = _SETUP_MAX_BYTES
+        self.reporter = Reporter(lambda note: self._send(ReplyKind.PROGRESS, note))
 
     def read(self) -> bytearray | None:
         """Return the next frame's body; None when the runner has closed its end."""
@@ -54,6 +57,10 @@ class _Wire:
 
     def write(self, kind: ReplyKind, payload: bytes) -> None:
         """Send one reply; FrameTooLarge before anything is sent."""
+        with self.reporter.writing:
+            self._send(kind, payload)
+
+    def _send(self, kind: ReplyKind, payload: bytes) -> None:
         self.connection.sendall(pack_frame(Reply(kind, msgspec.Raw(payload)), self.frame_max_bytes))
 
     def is_closed_by_runner(self) -> bool:
@@ -84,7 +91,7 @@ class _Handler:
         self._wants_context = target.wants_context
         self._arguments = Arguments(self._function, name=target.name, skip_first=target.wants_context)
 
-    def run(self, call: Call) -> Any:
+    def run(self, call: Call, reporter: Reporter) -> Any:
         args, kwargs = self._arguments.unpack(call.args, call.kwargs)
         if not self._wants_context:
             return self._function(*args, **kwargs)
@@ -92,7 +99,7 @@ class _Handler:
         from headrace.workers.context import Context, JobInfo
 
         info = msgspec.msgpack.decode(call.info, type=JobInfo)
-        return self._function(Context(info), *args, **kwargs)
+        return self._function(Context(info, note_progress=reporter.begin()), *args, **kwargs)
 
 
 def serve(wire: _Wire) -> None:
@@ -102,31 +109,54 @@ def serve(wire: _Wire) -> None:
     wire.write(ReplyKind.READY, _encode(None))
     # Closed with a call still unread: its slot was cancelled, and SIGTERM may have come too early to end us.
     while (body := wire.read()) is not None and not wire.is_closed_by_runner():
-        kind, payload = _answer(decode(body), handlers)
-        del body
-        if wire.is_closed_by_runner():
-            return  # nobody waits for the answer: the slot was cancelled
-        with contextlib.suppress(AttributeError, ValueError, OSError):
-            sys.stdout.flush()  # else what a handler printed would come when the child ends, or never
         try:
-            wire.write(kind, payload)
-        except FrameTooLarge as error:
-            wire.write(ReplyKind.UNPACKABLE, _encode(f"it is too large: {error}"))
+            _serve_one(wire, decode(body), handlers)
+        except SystemExit:  # SIGTERM, a moment behind the handler
+            _leave()
 
 
-def _answer(call: Call, handlers: dict[bytes, _Handler]) -> tuple[ReplyKind, bytes]:
+def _serve_one(wire: _Wire, call: Call, handlers: dict[bytes, _Handler]) -> None:
+    kind, payload = _answer(wire, call, handlers)
+    if wire.is_closed_by_runner():
+        _leave()  # nobody waits for the answer: the slot was cancelled
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        sys.stdout.flush()  # else what a handler printed would come when the child ends, or never
+    wire.reporter.end()
+    try:
+        wire.write(kind, payload)
+    except FrameTooLarge as error:
+        wire.write(ReplyKind.UNPACKABLE, _encode(f"it is too large: {error}"))
+
+
+def _answer(wire: _Wire, call: Call, handlers: dict[bytes, _Handler]) -> tuple[ReplyKind, bytes]:
     try:
         key = bytes(call.target)
         handler = handlers.get(key)
         if handler is None:
             handler = handlers[key] = _Handler(msgspec.msgpack.decode(key, type=Target))
-        value = handler.run(call)
+        value = handler.run(call, wire.reporter)
     except BaseException as error:  # noqa: BLE001 - SystemExit too is a failed job, and the child goes on
+        if wire.is_closed_by_runner():
+            _leave()  # told to stop, and unwound: nobody waits for what it raised
         return ReplyKind.FAILURE, _encode(failure_of(error))
     try:
         return ReplyKind.VALUE, _encode(value)
     except Exception as error:  # noqa: BLE001 - what packing raises depends on the handler's own classes
         return ReplyKind.UNPACKABLE, _encode(f"{type(value).__name__}: {failure_of(error)}")
+
+
+def _leave() -> NoReturn:
+    """End at once, after a handler that was stopped: whoever cancelled it waits for this process to be gone.
+
+    What Python does at its exit, such as clearing modules and joining threads, takes longer than the handler's cleanup.
+    """
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, ValueError, OSError):
+                stream.flush()
+    finally:
+        os._exit(128 + signal.SIGTERM)
 
 
 def _die_with(parent_pid: int) -> None:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -21,6 +22,7 @@ from .frames import HEADER_BYTES, Reply, ReplyKind, Setup, body_size, pack_frame
 #: Where the system gives no descriptor for a process: how often to look whether it has ended.
 _EXIT_CHECK_S: Final = 0.02
 _decode_reply = msgspec.msgpack.Decoder(Reply).decode
+_decode_progress = msgspec.msgpack.Decoder(tuple[int | float, int | float | None]).decode
 
 
 class ChildDied(Exception):
@@ -69,8 +71,12 @@ class Child:
         """Whether the process runs, as the system says right now."""
         return self._process.poll() is None
 
-    async def call(self, frame: bytes) -> Reply:
+    async def call(self, frame: bytes, note: Callable[[int | float, int | float | None], None]) -> Reply:
         """Send a call and return its reply.
+
+        Args:
+            frame: The packed call.
+            note: Called with what the handler says of how far it is.
 
         Raises:
             ChildDied: no reply will come.
@@ -80,9 +86,12 @@ class Child:
             await self._send(frame)
             while True:
                 reply = _decode_reply(await self._receive())
-                if reply.kind is not ReplyKind.READY:
+                if reply.kind is ReplyKind.PROGRESS:
+                    note(*_decode_progress(reply.payload))
+                elif reply.kind is ReplyKind.READY:
+                    self.ready = True
+                else:
                     return reply
-                self.ready = True
         except (OSError, ValueError, msgspec.MsgspecError) as error:  # what it sent may be no reply at all
             raise ChildDied(str(error)) from error
 

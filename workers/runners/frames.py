@@ -1,8 +1,9 @@
 """Frames: what a process runner and its children say to each other over their socket.
 
 A frame is a length of four bytes, big endian, and that many bytes of msgpack. The runner sends one Setup, then one Call
-at a time; the child sends one Reply when it is ready and one for each Call. The runner's end of the socket closed, in
-either way, means that the child is to end. Nothing here waits or keeps state; both ends are of one version of headrace.
+at a time; the child sends one Reply when it is ready and one for each Call, before which any number may say how far it
+is. The runner's end of the socket closed, in either way, means that the child is to end. Nothing here waits or keeps
+state; both ends are of one version of headrace.
 """
 
 import struct
@@ -79,6 +80,7 @@ class ReplyKind(IntEnum):
     VALUE = 1  #: what the handler returned
     FAILURE = 2  #: a Failure: the handler raised
     UNPACKABLE = 3  #: text: why what it returned cannot be sent
+    PROGRESS = 4  #: two numbers: how far the handler is, done and in all; no answer, that follows
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):

@@ -6,6 +6,7 @@ needed, kept, and all ended when the runner is left: no process, socket or zombi
 cross as msgpack; nothing is pickled. The runner's own loop owns all state here.
 """
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -119,26 +120,27 @@ class ProcessRunner:
         name = plan.name
 
         async def invoke(*args: Any, **kwargs: Any) -> msgspec.Raw:
-            info = _NIL
+            info, note = _NIL, _ignore
             if wants_context:
-                info, args = msgspec.Raw(_encode(args[0].info)), args[1:]
+                context, args = args[0], args[1:]
+                info, note = msgspec.Raw(_encode(context.info)), context.progress
             packed_args, packed_kwargs = arguments.pack(args, kwargs)
             call = Call(target, msgspec.Raw(packed_args), msgspec.Raw(packed_kwargs), info)
             try:
                 frame = pack_frame(call, self._settings.frame_max_bytes)
             except FrameTooLarge as error:
                 raise PayloadTooLarge(f"{name}(): the arguments are too large: {error}; send a reference") from None
-            return _value_of(await self._run(frame, name), name)
+            return _value_of(await self._run(frame, name, note), name)
 
         return invoke
 
-    async def _run(self, frame: bytes, name: str) -> Reply:
+    async def _run(self, frame: bytes, name: str, note: Callable[[float, float | None], None]) -> Reply:
         if self._free is None:
             raise RuntimeError("the process runner is used before `async with`; a defect of its owner")
         async with self._free:
             child = self._take()
             try:
-                reply = await child.call(frame)
+                reply = await child.call(frame, note)
             except ChildDied:
                 await child.reap(self._settings.kill_grace_s)
                 self._replace(child)
@@ -200,6 +202,10 @@ class ProcessRunner:
         if child in self._idle:
             self._idle.remove(child)
         child.close()
+
+
+def _ignore(_done: float, _total: float | None) -> None:
+    """Take note of nothing: a handler without a Context says nothing."""
 
 
 def _value_of(reply: Reply, name: str) -> msgspec.Raw:

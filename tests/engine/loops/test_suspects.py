@@ -1,5 +1,7 @@
 """Suspects: one runs, one waits, the others go round again; and a lost registration leaves no place taken."""
 
+import time
+
 import anyio
 import msgspec
 import pytest
@@ -82,6 +84,19 @@ def test_a_suspect_that_was_taken_back_makes_room_for_the_next() -> None:
     assert [] == suspects.take_back(running=[object(), third])
     assert [] == suspects.sift([second])
     assert second is suspects.next_after(done(third))
+
+
+def test_who_waits_may_be_withdrawn() -> None:
+    """The one that waits is taken out when chosen, or old, and another may wait then; the one that runs is not."""
+    suspects, first, second, third = Suspects({"ok": 5}, 5), suspect(1), suspect(2), suspect(3)
+    suspects.sift([first, second])
+    assert [] == suspects.withdraw(lambda job: job is first)
+    assert [second] == suspects.withdraw(lambda job: job is second)
+    before_s = time.monotonic()
+    assert [] == suspects.sift([third])
+    assert [] == suspects.take_old(before_s - 1)
+    assert [third] == suspects.take_old(time.monotonic() + 1)
+    assert (0, None) == (suspects.waiting, suspects.next_after(done(first)))
 
 
 async def test_thousands_of_suspects_stay_in_the_queue() -> None:
