@@ -141,7 +141,7 @@ async def calls_of(jobs: int) -> int:
         bound = BoundHandler(plan, dispatcher.bind(plan), terms=terms)
         assigner = Assigner({"noop": bound}, 3600.0, 1_000_000, dispatcher.outbox.put)
         with Calls() as calls:
-            leases: list[Lease] = leases_of(source, replies)
+            leases: list[Lease] = leases_of(source, replies, max_bytes=1_000_000)
             dispatcher.offer("async", assigner.assign(leases)["async"])
             await dispatcher.drain()
     assert jobs == broker.settled
