@@ -27,8 +27,9 @@ from headrace.engine.broker.redis_entries import lease_of
 from headrace.engine.loops.assigner import Assigner
 from headrace.engine.loops.assignment import BoundHandler, Terms
 from headrace.jobs import codec
-from headrace.jobs.disposition import DeadLetter, Rules, bury_unread, unpack_letter
+from headrace.jobs.disposition import DeadLetter, Rules, unpack_letter
 from headrace.jobs.outcome import Outcome, Status
+from headrace.jobs.unread import bury_unread
 from headrace.workers.runner import RemoteFailure
 from headrace.workers.slot import Slot
 from runner_handlers import plan_of
