@@ -17,6 +17,9 @@ class NoOffset(tzinfo):
     def utcoffset(self, at: datetime | None) -> None:
         return None
 
+    def __repr__(self) -> str:
+        return "NoOffset()"  # the same in each process that names its tests
+
 
 def test_nothing_said_is_nothing_sent() -> None:
     """Without options an envelope has none."""
