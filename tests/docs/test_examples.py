@@ -110,6 +110,21 @@ def test_the_page_lists_the_settings_that_nothing_obeys() -> None:
     assert sorted(unread) == sorted(listed)
 
 
+def test_guarantees_name_tests_that_there_are() -> None:
+    """Each test that docs/guarantees.md gives as a proof is there; `::test_x` alone is of the file named before."""
+    page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)?(?:::(test_\w+))?`", page)
+    missing, file, count = [], "", 0
+    for path, test in named:
+        file = path or file
+        if test:
+            count += 1
+            if not re.search(rf"^(?:async )?def {test}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE):
+                missing.append(f"{file}::{test}")
+    assert [] == missing
+    assert count > 30
+
+
 def test_pages_name_files_that_there_are() -> None:
     """Every path into the four folders, the tests, the benchmarks or the pages that a page names is there."""
     named = re.compile(r"`((?:engine|workers|jobs|config|tests|bench|docs|src)/[\w./-]+)`")

@@ -67,7 +67,9 @@ def test_a_server_that_forgets_is_used_again(server: Server, tmp_path: Path) -> 
         said = fleet.log.read_text().splitlines()[lines:]
         fleet.stop(producer)
         print(f"\n{period_s:.0f} s of blows: {len(said) / period_s:.2f} lines a second of two workers and a producer")
-        assert len(said) < 5 * period_s * len(crew), "\n".join(said[-50:])
+        print(f"{len(said) / period_s:.2f} lines a second")
+        # In a short run the first line of each kind, which every worker writes at once, weighs more.
+        assert len(said) < 5 * period_s * (1 if LONG else len(crew)), "\n".join(said[-50:])
         until(lambda: 2 == client.zcard(WORKERS), "both workers to be registered again")
         jobs = fleet.submit("work", 50, 1)
         assert set(jobs) == {job for job in jobs if fleet.handle(job).result(timeout=20)}
