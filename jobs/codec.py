@@ -116,7 +116,7 @@ class ResultRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         started_at_ms: Milliseconds since the epoch when the last try started; 0 if it never did.
         ended_at_ms: Milliseconds since the epoch.
         note: Why the value is missing although the job succeeded; None otherwise.
-        interruptions: Starts that a drain or a lost lease stopped.
+        interruptions: Starts that the end of a drain stopped.
     """
 
     version: int

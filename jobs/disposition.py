@@ -134,7 +134,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
         retry: The handler's Retry.
         result_ttl_s: The handler's own; None for the setting.
         starts: Earlier starts of its entry that a crash may have cut short.
-        interruptions: Earlier starts of its entry that were stopped by a drain or a lost lease.
+        interruptions: Earlier starts of its entry that were stopped by the end of a drain.
         max_deliveries: Starts without an outcome after which this handler's jobs are given up.
         on_crash_dead: Whether a crash ends them at once.
     """
@@ -204,7 +204,9 @@ def _decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Disposit
             delay_s = min(asked_s, limits.PERIOD_MAX_S)  # a child process may say anything, infinity too
         else:
             delay_s = wait_s(policy, options.attempt, dice)
-        return _again(ended, msgspec.structs.replace(options, attempt=options.attempt + 1), delay_s)
+        # An outcome of its own: what was started without one before counts towards no limit any more.
+        again = msgspec.structs.replace(options, attempt=options.attempt + 1, deliveries=0)
+        return _again(ended, again, delay_s)
     return _bury(ended, rules, "timed_out" if status is Status.TIMED_OUT else "failed", now_ms)
 
 

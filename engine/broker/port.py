@@ -36,7 +36,7 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
         body: The packed envelope; the raw bytes where `problem` is set.
         moved_id: The job's id where the entry is not the one that it got first; None otherwise.
         starts: Earlier deliveries of this entry whose start a crash may have cut short.
-        interruptions: Earlier deliveries of this entry that were started and then stopped, by a drain or a lost lease.
+        interruptions: Earlier deliveries of this entry that were started and then stopped by the end of a drain.
         problem: Why the entry cannot be read; None when it can.
         counted: Whether its bytes were counted when it was added; not those of plain fields.
     """

@@ -17,7 +17,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from headrace.config import limits
 from headrace.config.logs import logger
-from headrace.jobs.disposition import Disposition, Kind
+from headrace.jobs.disposition import Disposition
 from headrace.jobs.errors import BrokerUnavailable
 from headrace.jobs.events import pack_notice
 
@@ -25,7 +25,7 @@ from ..observe.seldom import Seldom
 from ..redisio.address import parse_address
 from ..redisio.connections import BLOCK_MAX_S, Command, Wire, Wires, raise_first
 from ..redisio.faults import unavailable
-from ..redisio.keys import GROUP, INTERRUPTION, RETURNED, TOKEN_TTL_S, Keys
+from ..redisio.keys import GROUP, RETURNED, Keys
 from ..redisio.scripts import run, script
 from .events import tell
 from .port import (
@@ -46,8 +46,8 @@ from .redis_entries import lease_of, leases_of
 from .redis_events import RedisEvents
 from .redis_policy import QUESTIONS, check_policy
 from .redis_publishing import command_for, ids_in, refusal
-from .redis_settling import calls_for
-from .redis_standing import Hold, Standing, awake_s
+from .redis_settling import calls_for, entries_of
+from .redis_standing import Hold, Standing, awake_s, is_before, last_delivered, sweep_of
 
 seldom = Seldom(logger("headrace.redis"))
 
@@ -196,20 +196,12 @@ class RedisBroker(RedisControl):
             return []
         with self._claiming:
             self._sweeping = True
-            sweep, commands = script("recover"), []
-            for queue, room in rooms.items():
-                keys, hold = self._keys.of(queue), standing.queues[queue]
-                # Sent again with the same token after a lost reply, a sweep answers the same; each queue for itself,
-                # since the next one may leave a queue out for which there is no room any more.
-                token = f"{standing.member}-{hold.sweep}".encode()
-                four = (keys.workers, keys.jobs, keys.meta, keys.token + token)
-                most = min(room, limits.FETCH_BATCH_MAX_COUNT)
-                names = "\n".join(f"{name}={starts}" for name, starts in caution.by_name.items())
-                limit = (caution.starts, caution.room, INTERRUPTION, names)
-                args = (GROUP, RETURNED, most, standing.lease_ms, TOKEN_TTL_S, *limit)
-                commands.append(sweep.call(four, standing.member, *args, *hold.taken.copy()))
+            sweeps = [
+                sweep_of(self._keys.of(queue), standing, queue, min(room, limits.FETCH_BATCH_MAX_COUNT), caution)
+                for queue, room in rooms.items()
+            ]
             try:
-                leases = self._take(standing, rooms, run(self._any, commands))
+                leases = self._take(standing, rooms, run(self._any, sweeps))
             finally:
                 self._sweeping = False
             for queue in rooms:
@@ -221,16 +213,19 @@ class RedisBroker(RedisControl):
     def settle(self, dispositions: Sequence[Disposition]) -> int:
         """Carry out what was decided; return how many were refused as no longer ours."""
         calls = calls_for(self._keys, dispositions, round(self.dead_ttl_s * 1000))
+        # Rare: something was taken over.
+        holds = [hold for hold in self._standing.queues.values() if hold.taken] if self._standing else []
+        going = [(hold, *entries_of(hold.source, dispositions)) for hold in holds]
+        for hold, _, back in going:
+            with self._noting:  # a sweep may bring it once more before this has its answer
+                hold.returning.update([entry for entry in back if entry in hold.taken])
         replies = run(self._writer, [command for command, _ in calls])
         raise_first(replies, self._address)
-        for hold in self._standing.queues.values() if self._standing else ():
-            if hold.taken:  # rare: something was taken over
-                source = hold.source
-                mine = [each for each in dispositions if each.lease.source is source]
-                with self._noting:
-                    if self._sweeping:  # it may bring what has ended here meanwhile; not what was given back
-                        hold.settled.update(each.lease.entry for each in mine if each.kind is not Kind.RETURN)
-                    hold.taken.difference_update([each.lease.entry for each in mine])
+        for hold, ended, back in going:
+            with self._noting:
+                if self._sweeping:  # it may bring what has ended here meanwhile; not what was given back
+                    hold.settled.update(ended)
+                hold.let_go(ended, back)
         return sum([count for (_, count), reply in zip(calls, replies, strict=True) if reply == -1])
 
     def promote(self, queues: Iterable[str], paces: Mapping[str, Pace] = NO_PACES) -> float | None:
@@ -312,8 +307,8 @@ class RedisBroker(RedisControl):
             ]
         return leases
 
-    def _enter(self, wire: Wire, standing: Standing, before: str) -> None:
-        """Enter a registration in all its queues, and make their groups."""
+    def _enter(self, wire: Wire, standing: Standing, before: str) -> list[str]:
+        """Enter a registration in all its queues; return those whose group was not there and is made."""
         enter = script("register")
         commands: list[Command] = [(b"SADD", self._keys.queues, *standing.queues)] if standing.queues else []
         for queue in standing.queues:
@@ -325,8 +320,10 @@ class RedisBroker(RedisControl):
         # workers free the memory, and a queue that has jobs is in the list.
         replies = run(wire, commands)
         raise_first(replies[1:] if replies and isinstance(replies[0], OutOfMemoryError) else replies, self._address)
-        if self._standing is not None:  # it was there when this worker first came
-            self._tell_lost([queue for queue, made in zip(standing.queues, replies[1:], strict=False) if made == 2])
+        made = [queue for queue, answer in zip(standing.queues, replies[1:], strict=False) if answer == 2]
+        if self._standing is not None:  # they were there when this worker first came
+            self._tell_lost(made)
+        return made
 
     def _tell_lost(self, queues: Sequence[str]) -> None:
         """Be loud about queues whose group was gone; only the worker that made it anew comes here."""
@@ -376,14 +373,17 @@ class RedisBroker(RedisControl):
         return leases
 
     def _mend(self, error: ResponseError, standing: Standing) -> None:
-        """Make lost groups anew; raise any other error. The server was emptied, or failed over to an empty one."""
+        """Make lost groups anew; raise any other error. A stream was deleted, or the server emptied."""
         if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
             raise unavailable(error, self._address) from error
-        # Whatever was pending went with the group, so this registration can settle nothing that it should not.
-        self._enter(self._reader, standing, "")
-        for hold in standing.queues.values():
-            hold.last = b"0-0"
-            hold.taken.clear()
+        # Whatever was pending in them went with them, so this registration can settle nothing that it should not. What
+        # is in hand of the other queues stays known, or the search for lost replies would bring it once more.
+        lost = set(self._enter(self._reader, standing, ""))
+        ask: list[Command] = [(b"XINFO", b"GROUPS", self._keys.of(queue).jobs) for queue in standing.queues]
+        for queue, groups in zip(standing.queues, self._reader.exchange(ask), strict=True):
+            hold = standing.queues[queue]
+            if queue in lost or is_before(last_delivered(groups), hold.last):  # another worker was first to make it
+                hold.forget()
 
 
 if TYPE_CHECKING:

@@ -60,6 +60,16 @@ def calls_for(keys: Keys, dispositions: Sequence[Disposition], dead_ttl_ms: int)
     return calls
 
 
+def entries_of(source: Source, dispositions: Sequence[Disposition]) -> tuple[list[bytes], list[bytes]]:
+    """Return the entries of one source that end or go round, and those that go back."""
+    ended: list[bytes] = []
+    back: list[bytes] = []
+    for each in dispositions:
+        if each.lease.source is source:
+            (back if each.kind is Kind.RETURN else ended).append(each.lease.entry)
+    return ended, back
+
+
 def _done(keys: QueueKeys, source: Source, ttl_ms: int, group: list[Disposition]) -> list[Call]:
     entries = [disposition.lease.entry for disposition in group]
     # Redis refuses a TTL of 0, and a record that is kept for no time is none. One that all share is sent once.

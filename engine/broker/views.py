@@ -60,7 +60,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
         record: The result record once it ended and while that is kept.
         due_at_ms: When a delayed or retrying job is due; 0 otherwise.
         deliveries: Deliveries of its present entry that started it, or may have, the present one included.
-        interruptions: How many of them were stopped by a drain or a lost lease.
+        interruptions: How many of them were stopped by the end of a drain.
         worker: The registration that has it, while it runs; empty otherwise.
     """
 

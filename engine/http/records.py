@@ -120,7 +120,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         status: One of headrace's states.
         attempts: Tries that were made.
         deliveries: Starts in all.
-        interruptions: How many of them a drain or a lost lease stopped.
+        interruptions: How many of them the end of a drain stopped.
         submitted_at_ms: When it was submitted.
         due_at_ms: When it is due, while it is delayed or retrying.
         started_at_ms: When the last try started, once it has ended.

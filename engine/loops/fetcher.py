@@ -71,6 +71,7 @@ class Fetcher:
         self._paused: frozenset[str] = frozenset()
         self._changed = anyio.Event()
         self._hurried = False
+        self._away_s = AWAY_FIRST_S
         #: Queues with jobs that must never start twice: a worker that dies with one in hand has it given up, so none
         #: is in hand that does not run.
         self.careful: set[str] = set()
@@ -138,18 +139,17 @@ class Fetcher:
     async def _fetch(self, rooms: dict[str, int]) -> None:
         wait_s = WAIT_S if len(rooms) == len(self._feeds.keys() - self._paused) else WAIT_PAUSED_S
         self._jobs = anyio.Event()
-        pause_s = AWAY_FIRST_S
-        leases: list[Lease] | None = None
-        while leases is None:
-            try:
-                leases = await self._call(rooms, wait_s)
-            except BrokerUnavailable as error:
-                if error.outlook is Outlook.LASTS:
-                    seldom.error("server refuses", retry_in_s=round(pause_s, 2), error=str(error))
-                else:
-                    seldom.warning("server away", retry_in_s=round(pause_s, 2), error=str(error))
-                await anyio.sleep(pause_s * random.uniform(0.5, 1.0))
-                pause_s = min(AWAY_LONGEST_S, pause_s * 2)
+        try:
+            leases = await self._call(rooms, wait_s)
+        except BrokerUnavailable as error:
+            pause_s, self._away_s = self._away_s, min(AWAY_LONGEST_S, self._away_s * 2)
+            if error.outlook is Outlook.LASTS:
+                seldom.error("server refuses", retry_in_s=round(pause_s, 2), error=str(error))
+            else:
+                seldom.warning("server away", retry_in_s=round(pause_s, 2), error=str(error))
+            await anyio.sleep(pause_s * random.uniform(0.5, 1.0))
+            return  # there may be other room by now, and other queues may be paused
+        self._away_s = AWAY_FIRST_S
         self.last_fetch_s = time.monotonic()
         if leases:
             self._take(leases)
@@ -185,16 +185,19 @@ class Fetcher:
         would never get one: where jobs are done fast, some more may wait with those that were prefetched; where they
         are slow, the next slot that gets free is kept until `release`, and `wait` tells of it.
         """
-        room_of = {}
-        for pool, prefetch in self._prefetch.items():
+        room_of: dict[Pool, int] = {}
+        queues = sorted(self._feeds.keys() - self._paused)
+        asked = {pool for queue in queues for pool in self._feeds[queue]}
+        self._kept &= asked  # a pool whose queues are paused has no place to keep
+        for pool in asked:
             room_of[pool] = pool.room(0)
             if room_of[pool] <= 0:
-                if depth := prefetch.depth:
+                if depth := self._prefetch[pool].depth:
                     room_of[pool] = pool.room(depth + 1 + depth // 2)
                 else:
                     self._kept.add(pool)
         rooms: dict[str, int] = {}
-        queues = random.sample(sorted(self._feeds.keys() - self._paused), len(self._feeds.keys() - self._paused))
+        random.shuffle(queues)
         for i, queue in enumerate(queues):
             # Queues share their pools' room; by chance, so that each has its turn where there are few places.
             share = math.ceil(min(room_of[pool] for pool in self._feeds[queue]) / (len(queues) - i))

@@ -27,6 +27,8 @@ TURN_S: Final = 0.1
 LOOKS: Final = 8
 #: The longest pause between looks.
 LOOK_LONGEST_S: Final = 5.0
+#: How long saying so may take.
+SAY_WITHIN_S: Final = 2.0
 #: EX_SOFTWARE of sysexits.h: the fault is inside the program. A supervisor starts the worker again.
 STALLED_EXIT_CODE: Final = 70
 
@@ -70,14 +72,22 @@ class Stall:
 
 
 def end_process(still_s: float) -> None:
-    """Say where all threads are, and end this process as a crash does: nothing in it can be trusted to end in order."""
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - there is no other way
-    log.critical(
-        "stalled",
-        still_s=round(still_s, 1),
-        why="a handler or a callback has held up the event loop for longer than stall_limit",
-        then="this worker ends; others take its jobs over when its lease ends",
-        where="".join(traceback.format_stack(frame)) if frame is not None else "",
-    )
-    faulthandler.dump_traceback()
-    os._exit(STALLED_EXIT_CODE)
+    """Say where all threads are, and end this process as a crash does: nothing in it can be trusted to end in order.
+
+    Not even its log: whoever reads that may be what the loop waits for. So the end comes whether or not it was said.
+    """
+    end = threading.Timer(SAY_WITHIN_S, os._exit, (STALLED_EXIT_CODE,))
+    end.daemon = True
+    end.start()
+    try:
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - there is no other way
+        log.critical(
+            "stalled",
+            still_s=round(still_s, 1),
+            why="a handler or a callback has held up the event loop for longer than stall_limit",
+            then="this worker ends; others take its jobs over when its lease ends",
+            where="".join(traceback.format_stack(frame)) if frame is not None else "",
+        )
+        faulthandler.dump_traceback()
+    finally:
+        os._exit(STALLED_EXIT_CODE)

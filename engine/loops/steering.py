@@ -27,7 +27,7 @@ from ..broker.courier import Courier
 from ..observe.seldom import Seldom
 from .assignment import Assignment
 from .fetcher import Fetcher
-from .gatherer import BatchWork
+from .gatherer import BatchWork, jobs_of
 from .stop import Stop
 
 log = logger("headrace.steering")
@@ -220,6 +220,8 @@ class Steering:
             await anyio.sleep(min(1.0, self._ttl_s / 4))
             now_s = time.monotonic()
             for name, pool in self._pools.items():
+                if self._paused and pool.ready:  # what came by a fetch that a pause did not reach
+                    self._put_back(withdraw(pool, lambda work: self._is_paused(work)))
                 # Work waits in order: whoever is there no more takes those before it along.
                 seen, old = self._seen[name], None
                 if pool.ready:
@@ -230,6 +232,10 @@ class Steering:
                     self._put_back(withdraw(pool, _until(old)))
             if self.holdings:
                 self._return_held(now_s - self._ttl_s)
+
+    def _is_paused(self, work: Work) -> bool:
+        """Return whether work is of a queue that is paused; the jobs of one call are all of one queue."""
+        return isinstance(job := jobs_of(work)[0], Assignment) and job.queue in self._paused
 
     def _return_held(self, before_s: float) -> None:
         """Give back what came before a monotonic time, and what came from a fetch that a pause did not reach."""

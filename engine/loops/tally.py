@@ -36,6 +36,7 @@ def record_settled(
         only_queue: The one queue that all are of; None where they may be of several.
         ordinary: Whether all are done: none was retried, given up on or handed back.
     """
+    every = dispositions
     retried: list[str] = []
     dead: list[str] = []
     if not ordinary:
@@ -48,10 +49,10 @@ def record_settled(
         outcomes, dispositions = list(compress(outcomes, read)), list(compress(dispositions, read))
     waits_s = [outcome.started_at_s - outcome.work.offered_at_s for outcome in outcomes]
     recorder.record_batch(now_s, outcomes, waits_s, retried, dead)
-    if only_queue is not None:
-        recorder.record_drained(now_s, only_queue, len(outcomes) - len(retried))
+    if only_queue is not None and ordinary:
+        recorder.record_drained(now_s, only_queue, len(outcomes))
         return
-    drained = Counter(each.lease.source.queue for each in dispositions if each.kind in (Kind.DONE, Kind.DEAD))
+    drained = Counter(each.lease.source.queue for each in every if each.kind in (Kind.DONE, Kind.DEAD))
     for queue, count in drained.items():
         recorder.record_drained(now_s, queue, count)
 

@@ -106,6 +106,7 @@ class Worker:
         self._views = views
         rules = Rules(result_ttl_s=settings.result_ttl_s, max_result_bytes=settings.max_result_bytes)
         self._sink = BrokerSink(broker, rules, self._on_settled)
+        self._sink.on_let_go = self._next_suspect
         self._sinks: tuple[Sink, ...] = (self._sink, *plan.sinks)
         self.dispatcher = dispatcher_for(plan.registry, settings, self._sinks)
         self.dispatcher.on_batch = _nothing
@@ -258,8 +259,11 @@ class Worker:
             dispatcher.outbox.put(Outcome(work, Status.INTERRUPTED))
         running = sum(pool.busy for pool in dispatcher.pools.values())
         log.info("draining", running=running, given_back=len(unstarted), timeout_s=self._plan.settings.drain_timeout_s)
-        with anyio.move_on_after(self._plan.settings.drain_timeout_s):
-            await stop.unless_now(dispatcher.drain)
+        async with plain_group() as watching:
+            watching.start_soon(self._let_go_when_lost)
+            with anyio.move_on_after(self._plan.settings.drain_timeout_s):
+                await stop.unless_now(dispatcher.drain)
+            watching.cancel_scope.cancel()
         cut = sum(pool.cancel_all("drain") for pool in dispatcher.pools.values())
         if cut:
             log.warning("interrupted", jobs=cut, why="still running at the end of the drain; they go back to the queue")
@@ -269,6 +273,17 @@ class Worker:
         for pool in dispatcher.pools.values():
             for slot in pool.running():
                 log.error("left behind", job=slot.work.label if slot.work else "", why="it cannot be stopped")
+
+    async def _let_go_when_lost(self) -> None:
+        """Once the registration is lost, stop what runs under it: others have it, and its outcomes are refused."""
+        await self._lost.wait()
+        pools = self.dispatcher.pools.values()
+        self._suspects.take_back([job for pool in pools for slot in pool.running() for job in jobs_of(slot.work)])
+        if self._gathering is not None:
+            self._gathering.take_back()
+        for pool in pools:
+            pool.take_back()
+            pool.cancel_all("lost_lease")
 
     def _look(self, views: list[QueueView]) -> None:
         now_s, seen = time.monotonic(), {view.name: view.submitted for view in self.queue_views}
@@ -338,22 +353,13 @@ class Worker:
     async def _register_anew(self, registration: Registration) -> None:
         """Whenever the registration is lost, stop what runs under it, whose outcomes are refused; make a new one."""
         while True:
-            await self._lost.wait()
-            pools = self.dispatcher.pools.values()
-            self._suspects.take_back([job for pool in pools for slot in pool.running() for job in jobs_of(slot.work)])
-            if self._gathering is not None:
-                self._gathering.take_back()
-            for pool in pools:
-                pool.take_back()
-                pool.cancel_all("lost_lease")
+            await self._let_go_when_lost()
             await enter_anew(self._broker, self._upkeep, registration)
             self._lost = anyio.Event()  # only now: what was said in between was about the one before
 
     def _on_settled(self, outcomes: Sequence[Outcome], dispositions: Sequence[Disposition]) -> None:
         """Count a settled batch, once for all of it; let the next suspect start."""
-        suspect = self._suspects.next_after(outcomes)
-        if suspect is not None:
-            self._offer(suspect.bound.pool, (suspect,))
+        self._next_suspect(outcomes)
         now_s, queues = time.monotonic(), self._plan.queues
         statuses = [outcome.status for outcome in outcomes]
         # All that succeeded is done: then there is nothing to look into.
@@ -363,6 +369,11 @@ class Worker:
             self._export.died(died_in(dispositions))
         only_queue = next(iter(queues)) if len(queues) == 1 else None
         record_settled(self.dispatcher.recorder, now_s, outcomes, dispositions, only_queue, ordinary=ordinary)
+
+    def _next_suspect(self, outcomes: Sequence[Outcome]) -> None:
+        suspect = self._suspects.next_after(outcomes)
+        if suspect is not None:
+            self._offer(suspect.bound.pool, (suspect,))
 
     def _report_bytes(self) -> bytes:
         pools = self.dispatcher.pools.values()

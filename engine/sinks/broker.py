@@ -104,6 +104,7 @@ class BrokerSink:
         self._pending = 0
         self.gives_up = False  # set by a worker that has to stop although the server is away
         self.on_refused: Callable[[], None] = _nothing  # set by a worker that wants to know at once
+        self.on_let_go: Callable[[Sequence[Outcome]], None] = _let_go  # what was refused as a whole
         self.on_told: Callable[[Sequence[Disposition]], None] | None = None  # set by a worker with `on` handlers
 
     async def open(self) -> None:
@@ -137,7 +138,10 @@ class BrokerSink:
             self._refused += refused
             seldom.warning("refused", jobs=refused, why="this worker's registration was revoked meanwhile")
             self.on_refused()
-        self._on_settled(outcomes, dispositions)
+        if refused < len(dispositions):
+            self._on_settled(outcomes, dispositions)
+        else:  # whoever has these jobs by now counts them
+            self.on_let_go(outcomes)
         if self.on_told is not None and not refused:  # else nobody knows here which of them stand
             self.on_told(dispositions)
 
@@ -233,4 +237,8 @@ class BrokerSink:
 
 
 def _nothing() -> None:
+    """Do nothing."""
+
+
+def _let_go(outcomes: Sequence[Outcome]) -> None:
     """Do nothing."""

@@ -27,22 +27,30 @@ if acknowledged == 0 then return 0 end -- the same batch, sent again
 redis.call('XDEL', KEYS[2], unpack(ARGV, 8, last))
 
 -- Of a batch that is settled in part, nobody knows here which were counted: its share is near enough.
-take_off(KEYS[2], KEYS[4], KEYS[5], math.floor(ARGV[4] * acknowledged / count))
+-- From here on each write is tried whatever became of the one before, and the first refusal is answered at the end:
+-- sent again, the batch finds nothing left to acknowledge.
+local refused = take_off(KEYS[2], KEYS[4], KEYS[5], math.floor(ARGV[4] * acknowledged / count))
 
 if #ARGV > last then
-  local call, prefix, ttl, shared = redis.call, KEYS[3], ARGV[3], #ARGV == last + 1 and ARGV[last + 1]
+  local call, prefix, ttl, shared = redis.pcall, KEYS[3], ARGV[3], #ARGV == last + 1 and ARGV[last + 1]
   if acknowledged == count then
     for i = 8, last do
       local record = shared or ARGV[i + count]
-      if record ~= '' then call('SET', prefix .. ARGV[i], record, 'PX', ttl) end
+      if record ~= '' then
+        local kept = call('SET', prefix .. ARGV[i], record, 'PX', ttl)
+        if kept.err then refused = refused or kept end
+      end
     end
   else
     -- Some had ended before: their records stand.
     for i = 8, last do
       local record = shared or ARGV[i + count]
-      if record ~= '' then call('SET', prefix .. ARGV[i], record, 'PX', ttl, 'NX') end
+      if record ~= '' then
+        local kept = call('SET', prefix .. ARGV[i], record, 'PX', ttl, 'NX')
+        if kept and kept.err then refused = refused or kept end -- false: there was one
+      end
     end
   end
 end
 redis.pcall('XADD', KEYS[6], 'MAXLEN', '~', ARGV[6], '*', 'e', ARGV[7])
-return acknowledged
+return refused or acknowledged

@@ -39,6 +39,8 @@ local function keep(key, id, ttl)
   if ttl > 0 then redis.call('PEXPIRE', key, string.format('%.0f', ttl)) else redis.call('DEL', key) end
 end
 
+local refused -- the first write that was, of those that come after jobs have ended; answered when all else is written
+
 -- The common case at a fraction of its price: all of them are done, and none has a key of its own.
 local function end_plainly()
   local entries, ids = {}, {}
@@ -55,11 +57,15 @@ local function end_plainly()
     local i, here = 9 * n - 4, places[n] == entries[n]
     if here then ended[#ended + 1] = id end
     if ARGV[i + 4] ~= '' and (all or here) then -- else it had ended before: its record stands, or it is elsewhere by now
-      redis.call('SET', KEYS[8] .. id, ARGV[i + 4], 'PX', ARGV[i + 3])
+      local kept = redis.pcall('SET', KEYS[8] .. id, ARGV[i + 4], 'PX', ARGV[i + 3])
+      if kept.err then refused = refused or kept end
     end
     shrunk = shrunk + ARGV[i + 6]
   end
-  if #ended > 0 then redis.call('HDEL', KEYS[3], unpack(ended)) end
+  if #ended > 0 then
+    local gone = redis.pcall('HDEL', KEYS[3], unpack(ended))
+    if type(gone) == 'table' then refused = refused or gone end
+  end
   -- Of a batch that is settled in part, nobody knows here which were counted: its share is near enough.
   shrunk = math.floor(shrunk * acknowledged / #entries)
   return true
@@ -95,8 +101,8 @@ local function end_one_by_one()
 end
 
 if not end_plainly() then end_one_by_one() end
-take_off(KEYS[2], KEYS[4], KEYS[9], shrunk)
+local uncounted = take_off(KEYS[2], KEYS[4], KEYS[9], shrunk)
 if died then redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', string.format('%.0f', now - ARGV[3])) end
 -- Of a batch that is settled in part, what was told before is told again: readers may hear of a job twice.
 if acknowledged > 0 then redis.pcall('XADD', KEYS[12], 'MAXLEN', '~', ARGV[#ARGV - 1], '*', 'e', ARGV[#ARGV]) end
-return acknowledged
+return refused or uncounted or acknowledged
