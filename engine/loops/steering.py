@@ -221,7 +221,7 @@ class Steering:
             now_s = time.monotonic()
             for name, pool in self._pools.items():
                 if self._paused and pool.ready:  # what came by a fetch that a pause did not reach
-                    self._put_back(withdraw(pool, lambda work: self._is_paused(work)))
+                    self._put_back(withdraw(pool, self._is_paused))
                 # Work waits in order: whoever is there no more takes those before it along.
                 seen, old = self._seen[name], None
                 if pool.ready:
