@@ -125,8 +125,8 @@ TRACEBACK_MAX_CHARS: Final = 20_000
 SUBMIT_BATCH_COUNT: Final = 500
 #: Bytes of envelopes at which a submitting call is full, however few: some 10 ms of the server's time.
 SUBMIT_BATCH_BYTES: Final = 4 * _MIB
-#: Due jobs of a queue that one call moves at most: as many as one adds, some 2 ms of the server's time.
-PROMOTE_BATCH_MAX_COUNT: Final = 500
+#: Due jobs of a queue that one call moves at most: some 2 ms of the server's time.
+PROMOTE_BATCH_MAX_COUNT: Final = 250
 #: Entries a fetch asks for at most: above it a reply stops getting cheaper per entry, and other clients wait longer.
 FETCH_BATCH_MAX_COUNT: Final = 500
 #: Entries a settling call: a variadic XACK, and far below the 8,000 at which Lua's unpack fails.

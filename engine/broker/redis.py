@@ -46,7 +46,7 @@ from .redis_entries import lease_of, leases_of
 from .redis_events import RedisEvents
 from .redis_policy import QUESTIONS, check_policy
 from .redis_publishing import command_for, ids_in, refusal
-from .redis_settling import calls_for, entries_of
+from .redis_settling import calls_for, entries_of, exchanges_of
 from .redis_standing import Hold, Standing, awake_s, is_before, last_delivered, sweep_of
 
 seldom = Seldom(logger("headrace.redis"))
@@ -219,7 +219,9 @@ class RedisBroker(RedisControl):
         for hold, _, back in going:
             with self._noting:  # a sweep may bring it once more before this has its answer
                 hold.returning.update([entry for entry in back if entry in hold.taken])
-        replies = run(self._writer, [command for command, _ in calls])
+        replies: list[Any] = []
+        for part in exchanges_of(calls):
+            replies += run(self._writer, part)
         raise_first(replies, self._address)
         for hold, ended, back in going:
             with self._noting:

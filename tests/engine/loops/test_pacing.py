@@ -47,7 +47,7 @@ def test_what_is_owed_is_not_saved_up() -> None:
     """After a long time without a look no more is owed than one call moves."""
     pacing = Pacing()
     pacing.paces(1000.0, {"q": 0}, {"q": 10})
-    assert 500 == pacing.paces(1100.0, {"q": 1_000_000}, {"q": 10})["q"].least
+    assert 250 == pacing.paces(1100.0, {"q": 1_000_000}, {"q": 10})["q"].least
     assert 0 == pacing.paces(1100.1, {"q": 1_000_000}, {"q": 10})["q"].least
 
 
