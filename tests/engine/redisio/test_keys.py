@@ -1,6 +1,7 @@
 """What is promised of the keys: every key in a server is in the table, with the type and the lifetime stated there."""
 
 import re
+from importlib import resources
 
 import pytest
 import redis
@@ -11,6 +12,20 @@ from headrace.engine.broker.port import Submission
 from headrace.engine.broker.redis import RedisBroker
 from headrace.engine.broker.views import Progress
 from headrace.engine.redisio.keys import TABLE, Keys
+from headrace.engine.redisio.scripts import script
+
+SCRIPTS = sorted(
+    path.name.removesuffix(".lua")
+    for path in resources.files("headrace.engine.redisio").joinpath("lua").iterdir()
+    if path.name.endswith(".lua")
+)
+#: Where a script changes what is in the key of that number: by a command, or by a function that is given the key. What
+#: only concerns a stream's group is left out, and so is the removal of nothing, which is there for the server's sake.
+WRITES = (
+    r"call\(\s*'(?:X(?:ADD|DEL)|[SZ](?:ADD|REM\w*)|SET|DEL|P?EXPIRE|H(?:SET|DEL|INCRBY))', KEYS\[(\d+)\](?!, ''\))",
+    r"\bkeep\(KEYS\[(\d+)\]",
+    r"\btake_off\(KEYS\[\d+\], KEYS\[\d+\], KEYS\[(\d+)\]",
+)
 
 pytestmark = pytest.mark.redis_core
 
@@ -53,6 +68,18 @@ def test_every_key_is_in_the_table(opened: Open, client: redis.Redis) -> None:
         assert rows[0].type == client.type(key).decode(), key
         assert rows[0].expires == (client.pttl(key) > 0), key
     assert {rule.name for rule in TABLE} == seen
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_who_writes_a_key_is_in_the_table(name: str) -> None:
+    """Each script is named in the row of every key that it changes."""
+    text = script(name).text.decode()
+    rows = re.findall(r"^--\s+(?:KEYS)?\s+(\d+) (?:\{Q\}:)?(\w+)", text.partition("ARGV")[0], re.MULTILINE)
+    own = dict(rows)
+    names = [rule.name.removeprefix("{namespace}:").removeprefix("{{Q}}:").partition(":")[0] for rule in TABLE]
+    writers = {key: rule.writers for key, rule in zip(names, TABLE, strict=True)}
+    written = {own[number] for form in WRITES for number in re.findall(form, text)}
+    assert [] == sorted(key for key in written if f"{name}.lua" not in writers[key])
 
 
 def test_nothing_is_left_of_jobs_that_ended(opened: Open, client: redis.Redis) -> None:
