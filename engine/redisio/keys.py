@@ -164,7 +164,7 @@ TABLE: Final = (
         type="zset",
         expires=False,
         holds="job id -> when this mark ends, milliseconds by the server's clock; running jobs to be cancelled",
-        writers="cancel.lua, which removes it when the job has ended; a look at the marks removes what expired",
+        writers="cancel.lua, which removes it when the job has ended; marks.lua removes what expired",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:progress:ID",
