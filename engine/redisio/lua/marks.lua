@@ -1,4 +1,4 @@
--- List the running jobs of one queue that are to be cancelled; marks that stood too long go, a bounded number at a time.
+-- List the running jobs of a queue that are to be cancelled; marks that stood too long go, a bounded number at a time.
 --
 -- KEYS  1 {Q}:cancelled  zset  job id -> when its mark ends
 -- ARGV  1 the most to return

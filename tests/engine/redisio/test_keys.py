@@ -105,6 +105,21 @@ def test_nothing_is_left_of_exported_letters(opened: Open, client: redis.Redis) 
     assert set() == left & {"dead", "deadletter"}
 
 
+def test_expired_letters_go_in_bounded_parts(opened: Open, client: redis.Redis) -> None:
+    """A death and a look for letters to export drop at most a thousand expired ones each, and hand none of them out."""
+    worker, listed = opened("w1"), "headrace:{q}:dead"
+    submit(worker, 2)
+    client.zadd(listed, {f"q:1-{number}": 1_000 for number in range(3_500)})
+    client.set("headrace:{q}:deadletter:q:1-3499", "its time was longer once")
+    leases = fetch(worker)
+    worker.settle([dead(lease) for lease in leases])
+    left = [client.zcard(listed)]
+    for _ in range(3):
+        assert [leases[0].job_id] == [letter.id for letter in worker.dead_beyond(["q"], 1, "w1")]
+        left.append(client.zcard(listed))
+    assert [2_502, 1_502, 502, 2] == left
+
+
 def test_letters_are_exported_without_memory(opened: Open, client: redis.Redis) -> None:
     """At maxmemory 1 letters are still read and removed, since that is what makes room."""
     worker = opened("w1")
