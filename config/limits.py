@@ -152,6 +152,9 @@ EVENTS_MAX_BYTES: Final = 16 * _MIB
 EVENT_HANDLERS_BACKLOG_COUNT: Final = 1_000
 #: One call of an `on` handler: it runs beside the jobs and should take none of their time.
 EVENT_HANDLER_TIMEOUT_S: Final = 30.0
+#: Threads of plain `on` handlers that may be left running past their time: nothing can end a thread, and a function
+#: that never returns would leave one behind for each event.
+EVENT_HANDLERS_LEFT_COUNT: Final = 4
 
 # HTTP ---------------------------------------------------------------------------------------------
 

@@ -55,8 +55,9 @@ class EventSource:
         """Have `function(event)` called in the worker after events of these kinds, such as "job.dead".
 
         Best effort: at most 1,000 events wait, more are dropped and counted (`backpressure.sinks.on`), and nothing is
-        told again after a crash. A coroutine function runs in the worker's loop for 30 s at most, a plain one in a
-        thread. For all events, from anywhere, and again after a restart, read `events`.
+        told again after a crash. A coroutine function runs in the worker's loop, a plain one in a thread, for 30 s at
+        most; a thread that takes longer is left behind, and while four such run, plain functions are not called and
+        what they miss counts as dropped. For all events, from anywhere, and again after a restart, read `events`.
 
         Raises:
             ConfigError: there is no such kind.

@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 
 from . import codec
-from .codec import Malformed
+from .codec import Malformed, ResultRecord
 from .disposition import DeadLetter, unpack_letter
+from .outcome import Failure
 from .plain import plain
+from .states import State
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
@@ -69,6 +71,15 @@ def is_letter(data: bytes) -> bool:
     except Malformed:
         return False
     return True
+
+
+def record_of(letter: DeadLetter) -> ResultRecord:
+    """Return a dead job's record as it was before it expired, or would have been had it been kept."""
+    kind, _, message = letter.error.partition(": ")
+    return ResultRecord(
+        codec.VERSION, State.DEAD, codec.NIL, Failure(kind, message, letter.traceback), letter.name, letter.attempts,
+        letter.deliveries, 0, letter.died_at_ms, letter.reason,
+    )  # fmt: skip
 
 
 def line_of(letter: DeadLetter) -> bytes:

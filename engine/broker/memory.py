@@ -8,6 +8,7 @@ process. The state and its lock are in memory_state.py; `faults` makes verbs fai
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -242,16 +243,19 @@ def _waiting(_: MemoryState, queue: MemoryQueue, count: int) -> list[Job]:
 
 def _orphaned(caution: Caution, state: MemoryState, queue: MemoryQueue, count: int) -> list[Job]:
     """Return jobs held by registrations that are gone, then jobs that were given back; of suspects only so many."""
-    orphans = [job for job in queue.held.values() if job.source and job.source.member not in state.members]
-    for job in queue.waiting.values():
-        if not job.returned or len(orphans) >= count:  # what was given back is at the head
+    held = (job for job in queue.held.values() if job.source and job.source.member not in state.members)
+    returned = takewhile(lambda job: job.returned, queue.waiting.values())  # what was given back is at the head
+    orphans: list[Job] = []
+    room = caution.room
+    for job in chain(held, returned):
+        if len(orphans) >= count:
             break
+        if caution.starts and job.deliveries >= caution.by_name.get(_name_of(job), caution.starts):
+            if room <= 0:
+                continue  # passed over, so that it hides nothing behind it
+            room -= 1
         orphans.append(job)
-    if caution.starts:
-        suspects = [job for job in orphans if job.deliveries >= caution.by_name.get(_name_of(job), caution.starts)]
-        passed_over = {job.id for job in suspects[caution.room :]}
-        orphans = [job for job in orphans if job.id not in passed_over]
-    return orphans[:count]
+    return orphans
 
 
 def _name_of(job: Job) -> str:

@@ -12,7 +12,7 @@ from headrace.config import limits
 from headrace.jobs import codec, ids
 from headrace.jobs.codec import ResultRecord
 from headrace.jobs.disposition import DeadLetter, pack_letter, unpack_letter
-from headrace.jobs.letters import is_letter, letter_of
+from headrace.jobs.letters import is_letter, letter_of, record_of
 from headrace.jobs.states import State
 
 from .memory_access import Access
@@ -209,8 +209,9 @@ def _find(state: MemoryState, job_id: str, now_ms: int) -> JobView | None:
     if packed := state.results.get(job_id, now_ms):
         record = codec.unpack_record(packed)
         return JobView(id=job_id, queue=queue.name, state=State(record.status), record=record)
-    if queue.dead.get(job_id, now_ms):
-        return JobView(id=job_id, queue=queue.name, state=State.DEAD)
+    if buried := queue.dead.get(job_id, now_ms):
+        told = record_of(letter_of(queue.name, job_id, buried[1]))
+        return JobView(id=job_id, queue=queue.name, state=State.DEAD, record=told)
     return JobView(id=job_id, queue=queue.name, state=None) if queue.existed(parsed) else None
 
 

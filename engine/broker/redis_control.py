@@ -77,12 +77,8 @@ class RedisControl(RedisViews):
 
     def marks(self, queues: Sequence[str]) -> list[str]:
         """Return the ids of running jobs that are to be cancelled; marks that stood too long go."""
-        keys = [self._names.of(queue).cancelled for queue in queues]
-        found = self._run([(b"ZRANGE", key, 0, MARKS_COUNT - 1) for key in keys])
-        now_ms = time.time_ns() // 1_000_000
-        self._run([
-            (b"ZREMRANGEBYSCORE", key, b"-inf", now_ms) for key, marks in zip(keys, found, strict=True) if marks
-        ])  # fmt: skip
+        look = script("marks")
+        found = self._run([look.call((self._names.of(queue).cancelled,), MARKS_COUNT) for queue in queues])
         return [mark.decode() for marks in found for mark in marks]
 
     def progress_put(self, values: Mapping[str, Progress]) -> None:

@@ -15,8 +15,7 @@ from headrace.config import limits
 from headrace.jobs import codec, ids
 from headrace.jobs.codec import ResultRecord
 from headrace.jobs.disposition import DeadLetter, pack_letter, unpack_letter
-from headrace.jobs.letters import is_letter, letter_of
-from headrace.jobs.outcome import Failure
+from headrace.jobs.letters import is_letter, letter_of, record_of
 from headrace.jobs.states import State
 
 from ..redisio.address import Address
@@ -356,7 +355,7 @@ def _view(job_id: str, parts: ids.JobId, reply: Sequence[Any]) -> JobView | None
         view = _entry_view(queue, b"", reply[1], consumer, count)
         return msgspec.structs.replace(view, id=job_id)
     if kind == b"dead":
-        return JobView(id=job_id, queue=queue, state=State.DEAD, record=_record_of(letter_of(queue, job_id, reply[1])))
+        return JobView(id=job_id, queue=queue, state=State.DEAD, record=record_of(letter_of(queue, job_id, reply[1])))
     last_ms, last_number = _numbers(reply[1].split(b"-"))
     was = 1 <= parts.number <= reply[2] if parts.delayed else (parts.at_ms, parts.number) <= (last_ms, last_number)
     return JobView(id=job_id, queue=queue, state=None) if was else None
@@ -364,12 +363,3 @@ def _view(job_id: str, parts: ids.JobId, reply: Sequence[Any]) -> JobView | None
 
 def _numbers(texts: Iterable[bytes]) -> tuple[int, ...]:
     return tuple(int(text) for text in texts)
-
-
-def _record_of(letter: DeadLetter) -> ResultRecord:
-    """Return a dead job's record as it was before it expired."""
-    kind, _, message = letter.error.partition(": ")
-    return ResultRecord(
-        codec.VERSION, State.DEAD, codec.NIL, Failure(kind, message, letter.traceback), letter.name, letter.attempts,
-        letter.deliveries, 0, letter.died_at_ms, letter.reason,
-    )  # fmt: skip

@@ -43,7 +43,6 @@ class Heartbeat:
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="headrace-heartbeat", daemon=True)
         self._look_at_s = 0.0
-        self.renewed_at_s = time.monotonic()
 
     def start(self) -> None:
         """Begin; the registration was just made."""
@@ -91,7 +90,6 @@ class Heartbeat:
             # A defect; but a worker without a heartbeat would go on and have each of its jobs run elsewhere, too.
             log.exception("registration not renewed", retry_in_s=away_s)
             return away_s
-        self.renewed_at_s = time.monotonic()
         if not kept and not self._stopped:
             seldom.warning("registration lost", why="it expired, another worker revoked it, or the server was emptied")
             self._on_lost()

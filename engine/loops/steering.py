@@ -109,7 +109,9 @@ class Steering:
         """Obey until cancelled."""
         portal = Portal.open()
         stop = await self._courier.call(
-            self._control.hear, self._queues, lambda queue, word: _post(portal, partial(self._on_word, queue, word))
+            self._control.hear,
+            self._queues,
+            lambda queue, word: portal.send(partial(self._on_word, queue, word)),
         )
         try:
             async with plain_group() as group:
@@ -296,7 +298,3 @@ def _until(last: Work) -> Callable[[Work], bool]:
         return not was
 
     return is_before
-
-
-def _post(portal: Portal, call: Callable[[], None]) -> None:
-    portal.post(call)

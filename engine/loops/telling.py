@@ -7,6 +7,7 @@ goes on. Owned by the worker's event loop.
 
 import asyncio
 import inspect
+import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -53,6 +54,7 @@ class Telling:
         self._came = anyio.Event()
         self._idle = anyio.Event()
         self._limiter: anyio.CapacityLimiter | None = None
+        self._left: list[threading.Event] = []  # one for each thread that outlived its time, set when it has ended
         self._told = 0
         self._dropped = 0
         self._errors = 0
@@ -165,10 +167,36 @@ class Telling:
             if scope.cancelled_caught:
                 raise TimeoutError(f"took longer than {limits.EVENT_HANDLER_TIMEOUT_S:g} s")
         else:
-            if self._limiter is None:
-                self._limiter = anyio.CapacityLimiter(1)
-            # Abandoned only when the worker stops: its thread is a daemon.
-            await anyio.to_thread.run_sync(function, event, limiter=self._limiter, abandon_on_cancel=True)
+            await self._run_plain(function, event)
+
+    async def _run_plain(self, function: OnEvent, event: Event) -> None:
+        """Call a function in a thread that is left behind past its time; while too many such run, drop the event."""
+        self._left = [over for over in self._left if not over.is_set()]
+        if len(self._left) >= limits.EVENT_HANDLERS_LEFT_COUNT:
+            self._dropped += 1
+            return
+        begun, over = threading.Event(), threading.Event()
+
+        def call() -> None:
+            begun.set()
+            try:
+                function(event)
+            finally:
+                over.set()
+
+        if self._limiter is None:
+            # Trio's threads hold their places when they are left behind, asyncio's do not; so they are counted above.
+            self._limiter = anyio.CapacityLimiter(limits.EVENT_HANDLERS_LEFT_COUNT)
+        # Left behind when the worker stops, too: such a thread is a daemon.
+        with anyio.move_on_after(limits.EVENT_HANDLER_TIMEOUT_S) as scope:
+            await anyio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
+        if scope.cancelled_caught:
+            if begun.is_set():  # else asyncio never begins it
+                self._left.append(over)
+            raise TimeoutError(
+                f"took longer than {limits.EVENT_HANDLER_TIMEOUT_S:g} s; its thread runs on, and no plain function is "
+                f"called while {limits.EVENT_HANDLERS_LEFT_COUNT} such do: give it a time limit of its own"
+            )
 
 
 def _name(function: OnEvent) -> str:

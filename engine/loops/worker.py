@@ -165,10 +165,10 @@ class Worker:
         if not await enter(self._broker, self._upkeep, registration, stop):
             return
         portal = Portal.open()
-        self._broker.listen(partial(_post, portal, self._fetcher.on_jobs))
-        self._broker.on_queues_lost = lambda queues: _post(portal, partial(self._telling.lost, queues))
+        self._broker.listen(partial(portal.send, self._fetcher.on_jobs))
+        self._broker.on_queues_lost = lambda queues: portal.send(partial(self._telling.lost, queues))
         stall = Stall(settings.stall_limit_s)
-        heartbeat = Heartbeat(self._broker.renew, settings.lease_s, partial(_post, portal, self._note_lost), stall)
+        heartbeat = Heartbeat(self._broker.renew, settings.lease_s, partial(portal.send, self._note_lost), stall)
         self._sink.on_refused = heartbeat.hurry
         try:
             async with plain_group() as pulse:
@@ -392,7 +392,3 @@ class Worker:
 
 def _nothing(batch: Sequence[Outcome]) -> None:
     """Do nothing: jobs are counted once they are settled, see `_on_settled`."""
-
-
-def _post(portal: Portal, call: Callable[[], None]) -> None:
-    portal.post(call)

@@ -65,8 +65,8 @@ TABLE: Final = (
         type="stream",
         expires=False,
         holds="the queue: field m is the envelope, field i the job's id where it had another entry first",
-        writers="submit.lua, submit_later.lua, submit_keyed.lua, promote.lua, dead_retry.lua, anybody's XADD; settling "
-        "deletes",
+        writers="submit.lua, submit_later.lua, submit_keyed.lua, promote.lua, dead_retry.lua, anybody's XADD; "
+        "settle.lua, settle_special.lua and cancel.lua delete",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:workers",
@@ -85,7 +85,7 @@ TABLE: Final = (
         "maxmemory in use; drain_at, drained, drain_rate: when the queue was last found full, entries deleted until "
         "then, and how many a second; exporter: until when which worker exports dead letters alone",
         writers="submit.lua, submit_later.lua, submit_keyed.lua, settle.lua, settle_special.lua, promote.lua, "
-        "dead_retry.lua, dead_beyond.lua, register.lua, pause.lua",
+        "cancel.lua, dead_retry.lua, dead_beyond.lua, register.lua, pause.lua",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:delayed",
@@ -106,7 +106,7 @@ TABLE: Final = (
         type="hash",
         expires=False,
         holds="job id -> its entry, or `later` while it waits for a retry; only jobs that left their first entry",
-        writers="promote.lua, settle_special.lua, dead_retry.lua; settling removes",
+        writers="promote.lua, settle_special.lua, dead_retry.lua; settle_special.lua and cancel.lua remove",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:dead",
@@ -149,21 +149,22 @@ TABLE: Final = (
         type="string",
         expires=True,
         holds="the id of the job that has this unique key, until it ends",
-        writers="submit_keyed.lua; settle_special.lua pushes its time on at a retry and removes it at the end",
+        writers="submit_keyed.lua; settle_special.lua pushes its time on at a retry; it and cancel.lua remove it at "
+        "the end",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:id:ID",
         type="string",
         expires=True,
         holds="the id of the job that was submitted under this id of its caller's, for as long as its record is kept",
-        writers="submit_keyed.lua; settle_special.lua shortens its time at the end, or removes it",
+        writers="submit_keyed.lua; settle_special.lua and cancel.lua shorten its time at the end, or remove it",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:cancelled",
         type="zset",
         expires=False,
         holds="job id -> when this mark ends, milliseconds by the server's clock; running jobs to be cancelled",
-        writers="cancel.lua, which removes it when the job has ended; a look at the marks removes what expired",
+        writers="cancel.lua, which removes it when the job has ended; marks.lua removes what expired",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:progress:ID",

@@ -315,6 +315,19 @@ def test_each_handlers_jobs_have_their_own_threshold(broker: FullBroker, join: J
     assert {2} == {lease.starts for lease in found}
 
 
+def test_suspects_hide_nothing_that_was_given_back(broker: FullBroker, join: Join) -> None:
+    """A sweep that has to leave suspects alone takes what was given back, also when they alone would fill its room."""
+    submit(broker, 3)
+    suspects = join("dead")
+    assert 3 == len(take(suspects))
+    suspects.unregister()
+    (job_id,) = submit(broker, 1)
+    worker = join("w1")
+    worker.settle([Disposition(lease, Kind.RETURN) for lease in fetch(worker)])
+    assert [job_id] == [lease.job_id for lease in worker.recover({QUEUE: 2}, Caution(1, 0))]
+    assert 2 == len(worker.recover({QUEUE: 2}, Caution(1, 2)))
+
+
 def test_what_was_given_back_counts_for_the_bound(broker: FullBroker, join: Join) -> None:
     """A job that was given back waits as any other, so a queue that is full with it takes no more."""
     submit(broker, 2)

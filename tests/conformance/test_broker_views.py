@@ -10,8 +10,9 @@ from making import QUEUE, Advance, Join, body, bury, dead, done, fetch, letter, 
 from places import FullBroker
 
 from headrace.jobs import codec
-from headrace.jobs.codec import EnvelopeOptions
+from headrace.jobs.codec import EnvelopeOptions, ResultRecord
 from headrace.jobs.errors import InvalidArguments
+from headrace.jobs.outcome import Failure
 from headrace.jobs.states import State
 
 # Views ---------------------------------------------------------------------------------------------------------------
@@ -146,6 +147,17 @@ def test_a_dead_letter_outlives_the_record(broker: FullBroker, join: Join) -> No
     job_ids = bury(broker, join("w1"), ttl_ms=0)
     assert [None] == broker.records(job_ids)
     assert [State.DEAD] == states(broker, job_ids)
+
+
+def test_a_dead_job_without_a_record_says_why_it_died(broker: FullBroker, join: Join, advance: Advance) -> None:
+    """Where its record was never kept, or has expired, a dead job's view has one that its letter makes."""
+    worker = join("w1")
+    job_ids = [*bury(broker, worker, ttl_ms=0), *bury(broker, worker, ttl_ms=50)]
+    advance(0.1)
+    assert [None, None] == broker.records(job_ids)
+    told = [view and view.record for view in broker.lookup(job_ids)]
+    failure = Failure("ValueError", "no", "")
+    assert [ResultRecord(codec.VERSION, State.DEAD, codec.NIL, failure, "add", 3, 3, 0, 7, "failed")] * 2 == told
 
 
 def test_dead_letters_are_listed_in_pages(broker: FullBroker, join: Join, advance: Advance) -> None:

@@ -201,6 +201,37 @@ async def test_on_stands_in_nobodys_way(engine: Engine, monkeypatch: pytest.Monk
                 await anyio.sleep(0.01)
 
 
+async def test_a_plain_on_that_never_returns_is_left_behind(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails after its time and the telling goes on; with four such threads no more are called, until one returns."""
+    monkeypatch.setattr(limits, "EVENT_HANDLER_TIMEOUT_S", 0.2)
+    release = threading.Event()
+    calls: list[str] = []
+    heard: list[str] = []
+
+    @engine.on("job.succeeded")
+    def hang(event: Event) -> None:
+        calls.append(event.id)
+        release.wait(WAIT_S)
+
+    @engine.on("job.succeeded")
+    async def note(event: Event) -> None:
+        heard.append(event.id)
+
+    async with engine.running():
+        with anyio.fail_after(WAIT_S / 2):
+            handles = [await engine.submit("add", (n, n)) for n in range(7)]
+            while len(heard) < 7:
+                await anyio.sleep(0.01)
+            figures = engine.statistics().backpressure.sinks["on"]
+            assert (4, 4, 3) == (len(calls), figures.errors, figures.dropped)
+            release.set()
+            while len(calls) < 5:
+                handles.append(await engine.submit("add", (1, 1)))
+                while len(heard) < len(handles):
+                    await anyio.sleep(0.01)
+    assert {handle.id for handle in handles} == set(heard)
+
+
 async def stray_cancellation(event: Event) -> None:
     """Wait for something that somebody else cancels."""
     if native.on_asyncio():

@@ -57,6 +57,10 @@ class Portal:
             return False
         return True
 
+    def send(self, call: Callable[[], None]) -> None:
+        """Do what `post` does, for whoever is not to know whether the loop has ended."""
+        self.post(call)
+
     def _run(self) -> None:
         self._armed = False
         calls = self._calls

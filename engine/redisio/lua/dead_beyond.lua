@@ -1,6 +1,6 @@
 -- Read the oldest dead letters beyond those that a queue may keep, for one worker that exports them.
 --
--- KEYS  1 {Q}:dead         zset    loses what expired, and what has no letter any more
+-- KEYS  1 {Q}:dead         zset    loses what expired, a bounded number at a time, and what has no letter any more
 --       2 {Q}:deadletter:  string  what the letters' keys begin with; the job's id follows
 --       3 {Q}:meta         hash    exporter: who exports, until when
 -- ARGV  1 how many letters the queue may keep
@@ -13,8 +13,10 @@
 -- A write that is allowed at maxmemory comes first: exporting is what makes room there.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV[4]))
-local beyond = redis.call('ZCARD', KEYS[1]) - ARGV[1]
+local past = string.format('%.0f', now - ARGV[4])
+local expired = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', past, 'LIMIT', 0, 1000) -- others wait meanwhile
+redis.call('ZREM', KEYS[1], '', unpack(expired)) -- also where nothing expired, for the sake of the next write
+local beyond = redis.call('ZCOUNT', KEYS[1], '(' .. past, '+inf') - ARGV[1]
 if beyond <= 0 then return {} end
 
 local untils, exporter = string.match(redis.call('HGET', KEYS[3], 'exporter') or '', '^(%d+) (.+)$')
@@ -23,7 +25,8 @@ if exporter and exporter ~= ARGV[5] and tonumber(untils) > now and untils - now 
 redis.call('HSET', KEYS[3], 'exporter', string.format('%.0f %s', now + ARGV[6], ARGV[5]))
 
 local found, bytes = {}, 0
-for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, math.min(beyond, tonumber(ARGV[2])) - 1)) do
+local most = math.min(beyond, tonumber(ARGV[2]))
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. past, '+inf', 'LIMIT', 0, most)) do
   local letter = redis.call('GET', KEYS[2] .. id)
   if letter then
     bytes = bytes + #letter

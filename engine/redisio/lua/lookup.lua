@@ -12,7 +12,8 @@
 --       3 the consumer group
 --       4 the consumer that holds what was given back
 -- Returns one of: {"ended", record}, {"delayed" or "retrying", due, envelope}, {"queued", fields},
--- {"queued", fields, "", count} where it was given back, {"running", fields, consumer, count}, {"dead", letter}, {"none", last entry of the stream, last delayed number}.
+-- {"queued", fields, "", count} where it was given back, {"running", fields, consumer, count}, {"dead", letter},
+-- {"none", last entry of the stream, last delayed number}.
 local record = redis.call('GET', KEYS[6])
 if record then return {'ended', record} end
 

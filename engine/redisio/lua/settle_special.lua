@@ -102,7 +102,10 @@ end
 
 if not end_plainly() then end_one_by_one() end
 local uncounted = take_off(KEYS[2], KEYS[4], KEYS[9], shrunk)
-if died then redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', string.format('%.0f', now - ARGV[3])) end
+if died then -- of what expired a bounded number, since others wait meanwhile; '' for where there is none
+  local past = string.format('%.0f', now - ARGV[3])
+  redis.call('ZREM', KEYS[6], '', unpack(redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', past, 'LIMIT', 0, 1000)))
+end
 -- Of a batch that is settled in part, what was told before is told again: readers may hear of a job twice.
 if acknowledged > 0 then redis.pcall('XADD', KEYS[12], 'MAXLEN', '~', ARGV[#ARGV - 1], '*', 'e', ARGV[#ARGV]) end
 return refused or uncounted or acknowledged

@@ -1,5 +1,6 @@
 """What a server promises of cancelling and pausing: told by the script that does it, and done at maxmemory, too."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,7 @@ from lossy import LossyRelay
 from redis_scenes import Open, fetch, give_back, submit
 
 from headrace.engine import admin
+from headrace.engine.broker.control import MARKS_COUNT
 from headrace.engine.broker.events import stream_max_count
 from headrace.engine.broker.redis import RedisBroker
 from headrace.engine.broker.views import JobView
@@ -94,6 +96,41 @@ def test_at_maxmemory_jobs_are_cancelled(opened: Open, client: redis.Redis) -> N
     states = [view.state for view in views_of(worker, [delayed, queued, first, second])]
     assert [State.CANCELLED, State.CANCELLED, State.CANCELLED, State.RUNNING] == states
     assert [second] == worker.marks(["q"])
+
+
+@pytest.mark.parametrize("maxmemory", [0, 1])
+def test_marks_that_ended_hide_none_that_stands(opened: Open, client: redis.Redis, maxmemory: int) -> None:
+    """As many ended marks as one look returns, and more, are taken away, and the one that stands is found at once."""
+    worker = opened("w1")
+    (job_id,) = submit(worker)
+    fetch(worker)
+    worker.cancel(views_of(worker, [job_id]))
+    client.zadd("headrace:{q}:cancelled", {f"q:1-{number}": 1_000 for number in range(MARKS_COUNT + 100)})
+    client.config_set("maxmemory", maxmemory)
+    assert [job_id] == worker.marks(["q"])
+    assert 1 == client.zcard("headrace:{q}:cancelled")
+
+
+def test_many_marks_that_ended_go_in_several_looks(opened: Open, client: redis.Redis) -> None:
+    """One look takes away a bounded number of ended marks, tells of none of them, and the next go on with it."""
+    broker = opened("w1")
+    client.zadd("headrace:{q}:cancelled", {f"q:1-{number}": 1_000 for number in range(2_500)})
+    left = []
+    for _ in range(3):
+        assert [] == broker.marks(["q"])
+        left.append(client.zcard("headrace:{q}:cancelled"))
+    assert [1_500, 500, 0] == left
+
+
+def test_marks_end_by_the_servers_clock(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose own clock is days ahead takes no mark away."""
+    worker = opened("w1")
+    (job_id,) = submit(worker)
+    fetch(worker)
+    worker.cancel(views_of(worker, [job_id]))
+    ahead_ns = time.time_ns() + 2 * 86_400 * 1_000_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: ahead_ns)
+    assert [[job_id]] * 2 == [worker.marks(["q"]) for _ in range(2)]
 
 
 def test_at_maxmemory_queues_are_paused_and_resumed(opened: Open, client: redis.Redis) -> None:

@@ -1,6 +1,7 @@
 """What is promised of the keys: every key in a server is in the table, with the type and the lifetime stated there."""
 
 import re
+from importlib import resources
 
 import pytest
 import redis
@@ -11,6 +12,20 @@ from headrace.engine.broker.port import Submission
 from headrace.engine.broker.redis import RedisBroker
 from headrace.engine.broker.views import Progress
 from headrace.engine.redisio.keys import TABLE, Keys
+from headrace.engine.redisio.scripts import script
+
+SCRIPTS = sorted(
+    path.name.removesuffix(".lua")
+    for path in resources.files("headrace.engine.redisio").joinpath("lua").iterdir()
+    if path.name.endswith(".lua")
+)
+#: Where a script changes what is in the key of that number: by a command, or by a function that is given the key. What
+#: only concerns a stream's group is left out, and so is the removal of nothing, which is there for the server's sake.
+WRITES = (
+    r"call\(\s*'(?:X(?:ADD|DEL)|[SZ](?:ADD|REM\w*)|SET|DEL|P?EXPIRE|H(?:SET|DEL|INCRBY))', KEYS\[(\d+)\](?!, ''\))",
+    r"\bkeep\(KEYS\[(\d+)\]",
+    r"\btake_off\(KEYS\[\d+\], KEYS\[\d+\], KEYS\[(\d+)\]",
+)
 
 pytestmark = pytest.mark.redis_core
 
@@ -55,6 +70,18 @@ def test_every_key_is_in_the_table(opened: Open, client: redis.Redis) -> None:
     assert {rule.name for rule in TABLE} == seen
 
 
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_who_writes_a_key_is_in_the_table(name: str) -> None:
+    """Each script is named in the row of every key that it changes."""
+    text = script(name).text.decode()
+    rows = re.findall(r"^--\s+(?:KEYS)?\s+(\d+) (?:\{Q\}:)?(\w+)", text.partition("ARGV")[0], re.MULTILINE)
+    own = dict(rows)
+    names = [rule.name.removeprefix("{namespace}:").removeprefix("{{Q}}:").partition(":")[0] for rule in TABLE]
+    writers = {key: rule.writers for key, rule in zip(names, TABLE, strict=True)}
+    written = {own[number] for form in WRITES for number in re.findall(form, text)}
+    assert [] == sorted(key for key in written if f"{name}.lua" not in writers[key])
+
+
 def test_nothing_is_left_of_jobs_that_ended(opened: Open, client: redis.Redis) -> None:
     """A job that was delayed, retried and done leaves its result and its token, and no other trace."""
     worker = opened("w1")
@@ -76,6 +103,21 @@ def test_nothing_is_left_of_exported_letters(opened: Open, client: redis.Redis) 
     assert [True] * 3 == worker.dead_remove(worker.dead_beyond(["q"], 0, "w1"))
     left = {key.decode().split(":")[2] for key in client.scan_iter("headrace:{q}:*")}
     assert set() == left & {"dead", "deadletter"}
+
+
+def test_expired_letters_go_in_bounded_parts(opened: Open, client: redis.Redis) -> None:
+    """A death and a look for letters to export drop at most a thousand expired ones each, and hand none of them out."""
+    worker, listed = opened("w1"), "headrace:{q}:dead"
+    submit(worker, 2)
+    client.zadd(listed, {f"q:1-{number}": 1_000 for number in range(3_500)})
+    client.set("headrace:{q}:deadletter:q:1-3499", "its time was longer once")
+    leases = fetch(worker)
+    worker.settle([dead(lease) for lease in leases])
+    left = [client.zcard(listed)]
+    for _ in range(3):
+        assert [leases[0].job_id] == [letter.id for letter in worker.dead_beyond(["q"], 1, "w1")]
+        left.append(client.zcard(listed))
+    assert [2_502, 1_502, 502, 2] == left
 
 
 def test_letters_are_exported_without_memory(opened: Open, client: redis.Redis) -> None:
