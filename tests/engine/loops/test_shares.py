@@ -43,7 +43,8 @@ async def test_jobs_are_shared_by_weight(weights: dict[str, int], took_s: float)
     seen, total = Counter(done[:count]), sum(weights.values())
     for queue, weight in weights.items():
         due = count * weight / total
-        assert abs(seen[queue] - due) < 0.1 * count, f"{queue}: {seen[queue]} of {count}, due {due:.0f}"
+        # A queue may be a batch of 500 ahead of its share, or behind it.
+        assert abs(seen[queue] - due) < 0.2 * count, f"{queue}: {seen[queue]} of {count}, due {due:.0f}"
         assert seen[queue]
 
 
