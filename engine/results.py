@@ -155,5 +155,5 @@ def too_long(job_id: str, waited_s: float, away: BrokerUnavailable | None = None
         )
     return WaitTimeout(
         f"job {job_id} had not ended after {waited_s:g} s; only the wait ended, the job goes on: ask again, "
-        f"wait longer, or see that a worker reads its queue"
+        f"wait longer, or see that a worker reads its queue and that nobody paused it (`headrace queues list`)"
     )

@@ -337,8 +337,8 @@ class Engine(EventSource, Handlers):
     def _open(self) -> tuple[Client, Results]:
         if self._client is None or self._results is None:
             raise ConfigError(
-                "the engine is not open: submit inside `async with engine:` or `async with engine.running():`, "
-                "or use the blocking form, such as add.sync.submit(1, 2)"
+                "the engine is not open: use it inside `async with engine:` or `async with engine.running():`, "
+                "or submit by the blocking form, such as add.sync.submit(1, 2)"
             )
         return self._client, self._results
 

@@ -5,6 +5,7 @@ theirs, so requests and jobs share no loop.
 """
 
 import importlib.util
+import signal
 import sys
 from functools import partial
 from typing import Any, Final
@@ -100,6 +101,9 @@ async def _work(engine: Engine, weights: dict[str, int] | None, held: Leash | No
     if held is not None:
         held.attach(stop, patience_s=engine.settings.drain_timeout_s + _AFTER_DRAIN_S)
     await engine.run(queues=weights, burst=burst, stop=stop)
+    # It has drained: a further signal, which an impatient person sends, has nothing left to hurry.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _weights(queues: tuple[str, ...]) -> dict[str, int] | None:

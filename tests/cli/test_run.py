@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -180,3 +181,13 @@ def test_a_full_disk_at_the_end_is_said(stage, invoke) -> None:
     )  # fmt: skip
     assert (2, True) == (ended.returncode, "/dev/full: 1 records not safely written" in ended.stderr), ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_an_impatient_second_signal_after_the_drain_changes_nothing(stage) -> None:
+    """Who sends another signal while a drained worker's process ends still gets its 0."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = stage.worker()
+        process.popen.send_signal(signal.SIGINT)
+        process.until(" stopped ")
+        time.sleep(0.05)  # what is left is the end of the interpreter
+        assert 0 == process.end(number)
