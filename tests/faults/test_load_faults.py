@@ -193,6 +193,7 @@ def test_a_flood_is_refused_and_memory_stays_flat(server: Server, tmp_path: Path
             print(f"  {name}, MB by fifths: {[round(each, 1) for each in fifths]}, {fifths[4] / fifths[1] - 1:+.1%}")
             assert fifths[4] < max(fifths[1] * (1 + GROWTH_MAX), fifths[1] + GROWTH_MAX_MB), name
         assert sorted(set(refusals)) == refusals
-        assert max(samples.more_files().values()) <= 1  # a log, a listing
+        # A log, a listing, a connection that is opened when it is first needed; a leak would be hundreds.
+        assert max(samples.more_files().values()) <= 4
         assert load.client.xlen("headrace:{default}:jobs") <= FLOOD_BOUND + BATCH_COUNT + 2 * SLOTS
         load.leave(*workers.values())
