@@ -2,7 +2,7 @@
 # the environment is made on first use in .venv, from requirements.lock, and again when the lock changes.
 #
 #   make demo         the whole way of a job, on this machine, in a few seconds
-#   make test         the suite, in two processes      ARGS="tests/jobs -x" runs a part, PROCESSES=1 one after the other
+#   make test         the suite; but for the fault tests in two processes    ARGS="tests/jobs -x" runs a part
 #   make faults       the fault tests at full length: hundreds of kills, minutes of bad network    ARGS="-k kill"
 #   make check        lint and format, types, layers; also each by itself; make -k check shows all that fails
 #   make test-wheel   the suite against the built wheel, without the checkout    ARGS="jobs workers" runs a part
@@ -19,7 +19,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 UV ?= uv
 ARGS ?=
-# Most tests wait for something most of the time; a file's tests stay together, for they share a server.
+# Most tests wait for something most of the time; a file's tests stay together, for they share a server. Fault tests have
+# a journal that syncs, promises within a second, and processes of their own: they get the machine for themselves.
 PROCESSES ?= 2
 
 .PHONY: help venv lock test faults test-wheel check lint types layers demo bench docs clean
@@ -42,7 +43,9 @@ lock:
 		--all-extras --group dev --no-emit-index-url --output-file requirements.lock
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist loadfile --durations=10 --durations-min=1 $(ARGS)
+	@if [ -n "$(ARGS)" ]; then set -x; exec $(BIN)/python -m pytest -q $(ARGS); fi; set -ex; \
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist loadfile --ignore=tests/faults --durations=10 --durations-min=1; \
+	$(BIN)/python -m pytest -q tests/faults --durations=10 --durations-min=1
 
 faults: $(STAMP)
 	TEST_FAULTS=long $(BIN)/python -m pytest -q -s -o faulthandler_timeout=1800 --durations=20 tests/faults $(ARGS)

@@ -5,6 +5,7 @@ after each sweep finds what was said while nobody listened. What waited too long
 waits are scanned only when there is something to do, so it costs a job nothing. Owned by the worker's loop.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Final, Protocol
 
 import anyio
+import anyio.abc
 import anyio.to_thread
 
 from headrace.config.logs import logger
@@ -37,6 +39,8 @@ seldom = Seldom(log)
 LOOK_EVERY_S: Final = 1.0
 #: How long after the last look the next may come, when sweeps ask for it.
 LOOK_PAUSE_S: Final = 0.05
+#: For how long a word stands against looks, which began before it perhaps; the next one is a second later.
+HEARD_STANDS_S: Final = 0.5
 
 
 class Holding(Protocol):
@@ -87,6 +91,7 @@ class Steering:
         self._paused: frozenset[str] = frozenset()
         self._told: frozenset[str] = frozenset()
         self.is_quiet = False
+        self._heard_s = -math.inf
         self.holdings: tuple[Holding, ...] = ()
         self._seen: dict[str, deque[tuple[float, Work]]] = {name: deque() for name in pools}
 
@@ -105,7 +110,7 @@ class Steering:
         else:
             self.note_paused(view.name for view in views if view.paused)
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Obey until cancelled."""
         portal = Portal.open()
         stop = await self._courier.call(
@@ -113,6 +118,7 @@ class Steering:
             self._queues,
             lambda queue, word: portal.send(partial(self._on_word, queue, word)),
         )
+        task_status.started()
         try:
             async with plain_group() as group:
                 group.start_soon(self._look_often)
@@ -128,6 +134,11 @@ class Steering:
             log.info("paused", queues=sorted(told)) if told else log.info("resumed", queues=sorted(self._told))
         self._told = told
         self._leave_alone(frozenset(self._queues) if self.is_quiet else told)
+
+    def looked(self, paused: Iterable[str]) -> None:
+        """Say which queues a look at the server found paused; a look that may be older than a word does not count."""
+        if time.monotonic() - self._heard_s >= HEARD_STANDS_S:
+            self.note_paused(paused)
 
     def be_quiet(self) -> None:
         """Fetch nothing more, of no queue, for good; what runs goes on."""
@@ -167,6 +178,8 @@ class Steering:
 
     def _on_word(self, queue: str, word: str) -> None:
         verb, _, whom = word.partition(" ")
+        if verb in (PAUSE, RESUME):
+            self._heard_s = time.monotonic()
         if verb == CANCEL:
             self.cancel((whom,))
         elif verb == PAUSE:

@@ -188,8 +188,8 @@ class Worker:
         """Work with all loops around, and tell of it."""
         async with self.dispatcher, plain_group() as group:
             group.start_soon(self._progress.run, self._views)
+            await group.start(self._steering.run)  # it hears first, then looks: no pause comes in between
             await self._steering.begin(self.id, stop)
-            group.start_soon(self._steering.run)
             group.start_soon(self._watch.lag.run)
             queues = tuple(self._plan.queues)
             courier = Courier(self._broker.waits)
@@ -292,7 +292,7 @@ class Worker:
             self.dispatcher.recorder.record_queue_submitted(now_s, view.name, max(0, added))
         self.queue_views = views
         self._export.look({view.name: view.dead for view in views})
-        self._steering.note_paused(view.name for view in views if view.paused)
+        self._steering.looked([view.name for view in views if view.paused])
 
     async def _leave(self) -> None:
         try:
