@@ -51,6 +51,8 @@ _PASSING_ERRORS: Final = (redis.ReadOnlyError, redis.OutOfMemoryError, ClusterDo
 _ADD: Final = """
 local last = tonumber(redis.call('GET', KEYS[2]) or '-1')
 local number = tonumber(ARGV[2])
+-- The part before this one was refused, as by a server that was still loading: it comes first, or it never would.
+if last >= 0 and number > last + 1 then return redis.error_reply('TRYAGAIN the entries before these are missing') end
 for i = 5, #ARGV do
   if number > last then
     if ARGV[3] == '0' then

@@ -12,7 +12,7 @@ import anyio
 import pytest
 import redis
 
-from headrace.engine.sinks.redis import RedisSink
+from headrace.engine.sinks.redis import _ADD, RedisSink
 from headrace.jobs.errors import BrokerUnavailable
 from headrace.jobs.outcome import Outcome, Status
 from servers import Server, start_valkey
@@ -167,3 +167,15 @@ async def test_an_absent_server_is_named_without_its_password(tmp_path: Path) ->
         await sink.open()
     assert "secret" not in str(caught.value)
     await sink.close()
+
+
+async def test_a_part_whose_predecessor_was_refused_waits_for_it(server: Server, client: redis.Redis) -> None:
+    """A server that refuses the first parts of a batch and would take later ones loses none of them."""
+    sink = RedisSink(server.url)
+    await sink.open()
+    await sink.write(outcomes(0, 100))
+    with pytest.raises(redis.ResponseError, match="before these are missing"):
+        client.eval(_ADD, 2, "headrace:outcomes", sink._cursor, sink._token, 400, 0, 60, "early")
+    await sink.write(outcomes(100, 600))
+    await sink.close()
+    assert list(range(700)) == numbers(client)
