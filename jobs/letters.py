@@ -73,11 +73,18 @@ def is_letter(data: bytes) -> bool:
     return True
 
 
-def record_of(letter: DeadLetter) -> ResultRecord:
-    """Return a dead job's record as it was before it expired, or would have been had it been kept."""
-    kind, _, message = letter.error.partition(": ")
+def record_of(letter: DeadLetter, failure: Failure | None = None) -> ResultRecord:
+    """Return a dead job's record as it was before it expired, or would have been had it been kept.
+
+    Args:
+        letter: Its letter.
+        failure: What it failed with; read off the letter's error by default.
+    """
+    if failure is None:
+        kind, _, message = letter.error.partition(": ")
+        failure = Failure(kind, message, letter.traceback)
     return ResultRecord(
-        codec.VERSION, State.DEAD, codec.NIL, Failure(kind, message, letter.traceback), letter.name, letter.attempts,
+        codec.VERSION, State.DEAD, codec.NIL, failure, letter.name, letter.attempts,
         letter.deliveries, 0, letter.died_at_ms, letter.reason,
     )  # fmt: skip
 

@@ -8,11 +8,11 @@ from typing import Any
 from headrace.config import limits
 
 from . import codec
-from .codec import EnvelopeOptions, ResultRecord
+from .codec import EnvelopeOptions
 from .disposition import DeadLetter, Disposition, Kind, Rules, pack_letter
 from .failures import cut
+from .letters import record_of
 from .outcome import Failure
-from .states import State
 
 
 def bury_unread(
@@ -59,7 +59,7 @@ def bury_unread(
     said_s = options.result_ttl_s if options.result_ttl_s is not None else result_ttl_s
     ttl_ms = round((rules.result_ttl_s if said_s is None else said_s) * 1000)
     unique, caller_id = codec.keys_in(letter.body)
-    record = _record_of(letter, Failure(reason, error))
+    record = record_of(letter, Failure(reason, error))
     return Disposition(
         lease,
         Kind.DEAD,
@@ -69,19 +69,4 @@ def bury_unread(
         unique=unique,
         caller_id=caller_id,
         reason=reason,
-    )
-
-
-def _record_of(letter: DeadLetter, failure: Failure) -> ResultRecord:
-    return ResultRecord(
-        codec.VERSION,
-        State.DEAD,
-        codec.NIL,
-        failure,
-        letter.name,
-        letter.attempts,
-        letter.deliveries,
-        0,
-        letter.died_at_ms,
-        letter.reason,
     )
