@@ -29,7 +29,7 @@ from ..broker.courier import Courier
 from ..observe.seldom import Seldom
 from .assignment import Assignment
 from .fetcher import Fetcher
-from .gatherer import BatchWork, jobs_of
+from .gatherer import BatchWork
 from .stop import Stop
 
 log = logger("headrace.steering")
@@ -234,9 +234,9 @@ class Steering:
         while True:
             await anyio.sleep(min(1.0, self._ttl_s / 4))
             now_s = time.monotonic()
+            if self._paused:  # what came by a fetch that the pause did not reach
+                self._give_back(lambda job: job.queue in self._paused)
             for name, pool in self._pools.items():
-                if self._paused and pool.ready:  # what came by a fetch that a pause did not reach
-                    self._put_back(withdraw(pool, self._is_paused))
                 # Work waits in order: whoever is there no more takes those before it along.
                 seen, old = self._seen[name], None
                 if pool.ready:
@@ -248,16 +248,10 @@ class Steering:
             if self.holdings:
                 self._return_held(now_s - self._ttl_s)
 
-    def _is_paused(self, work: Work) -> bool:
-        """Return whether work is of a queue that is paused; the jobs of one call are all of one queue."""
-        return isinstance(job := jobs_of(work)[0], Assignment) and job.queue in self._paused
-
     def _return_held(self, before_s: float) -> None:
-        """Give back what came before a monotonic time, and what came from a fetch that a pause did not reach."""
+        """Give back what came before a monotonic time."""
         for holding in self.holdings:
             self._put_back(holding.take_old(before_s))
-            if self._paused:
-                self._put_back(holding.withdraw(lambda job: job.queue in self._paused))
         for pool in self._pools.values():
             # A batch may have waited for company before it came to wait for a slot.
             self._put_back(withdraw(pool, lambda work: isinstance(work, BatchWork) and work.came_s < before_s))

@@ -99,3 +99,47 @@ async def test_a_paused_queue_of_full_slots_makes_nobody_sweep(
             await (await quick.submit(number)).result(timeout=WAIT_S)
         engine.connection.close()
     assert len(looks) < 50
+
+
+@pytest.mark.parametrize("batch", [0, 3], ids=["single", "batch"])
+async def test_jobs_of_a_fetch_that_a_pause_did_not_reach_go_back(batch: int) -> None:
+    """What comes for a paused queue after all is not started, and waits in its queue again."""
+    engine = Engine("memory://", slots=1, drain_timeout=0, prefetch_ttl=3600)
+    started: list[int] = []
+    held = anyio.Event()
+
+    @engine.job(queue="other")
+    async def hold() -> None:
+        held.set()
+        await anyio.sleep_forever()
+
+    if batch:
+
+        @engine.job(name="work", batch=batch)
+        async def work_together(numbers: list[int]) -> list[None]:
+            started.extend(numbers)
+            return [None] * len(numbers)
+
+    else:
+
+        @engine.job(name="work")
+        async def work(number: int) -> None:
+            started.append(number)
+
+    async with engine.running():
+        await engine.submit("hold", queue="other")
+        with anyio.fail_after(WAIT_S):
+            await held.wait()
+        broker, worker = engine.connection.open(), engine._worker
+        assert worker is not None
+        broker.pause("default", True)
+        await anyio.sleep(0.1)
+        for number in range(5):
+            await engine.submit("work", (number,))
+        worker._take(broker.fetch({"default": 5}, 0.0))
+        assert 5 == broker.queues(["default"])[0].running
+        with anyio.fail_after(WAIT_S):
+            while broker.queues(["default"])[0].queued < 5:
+                await anyio.sleep(0.01)
+        engine.connection.close()
+    assert [] == started
