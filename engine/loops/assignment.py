@@ -171,7 +171,24 @@ def _wrapped(
     return lambda: middleware(context, call_next)
 
 
-class Assignment(msgspec.Struct, frozen=True, gc=False, eq=False):
+class _Leased:
+    """What is told of work by its lease."""
+
+    __slots__ = ()
+    lease: Lease
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self.lease.job_id
+
+    @property
+    def queue(self) -> str:
+        """The queue that it came from."""
+        return self.lease.source.queue
+
+
+class Assignment(_Leased, msgspec.Struct, frozen=True, gc=False, eq=False):
     """One leased job, ready for a slot.
 
     Attributes:
@@ -189,16 +206,6 @@ class Assignment(msgspec.Struct, frozen=True, gc=False, eq=False):
     label: str
     timeout_s: float
     offered_at_s: float
-
-    @property
-    def job_id(self) -> str:
-        """The job's id."""
-        return self.lease.job_id
-
-    @property
-    def queue(self) -> str:
-        """The queue that it came from."""
-        return self.lease.source.queue
 
     @property
     def attempt(self) -> int:
@@ -259,7 +266,7 @@ def carried(lease: Lease, envelope: Envelope) -> EnvelopeOptions:
     )
 
 
-class Late(msgspec.Struct, frozen=True, gc=False, eq=False):
+class Late(_Leased, msgspec.Struct, frozen=True, gc=False, eq=False):
     """An expired job whose handler is not known here: it ends all the same, by the settings.
 
     Attributes:
@@ -282,22 +289,12 @@ class Late(msgspec.Struct, frozen=True, gc=False, eq=False):
         return self.envelope.name
 
     @property
-    def job_id(self) -> str:
-        """The job's id."""
-        return self.lease.job_id
-
-    @property
-    def queue(self) -> str:
-        """The queue that it came from."""
-        return self.lease.source.queue
-
-    @property
     def attempt(self) -> int:
         """The try that was not started, from 1."""
         return (self.envelope.options or codec.NO_OPTIONS).attempt
 
 
-class Unread(msgspec.Struct, frozen=True, gc=False, eq=False):
+class Unread(_Leased, msgspec.Struct, frozen=True, gc=False, eq=False):
     """A lease that no handler can be run for, or not yet.
 
     Attributes:
@@ -321,13 +318,3 @@ class Unread(msgspec.Struct, frozen=True, gc=False, eq=False):
     result_ttl_s: float | None = None
     timeout_s: float = 0.0
     offered_at_s: float = 0.0
-
-    @property
-    def job_id(self) -> str:
-        """The job's id."""
-        return self.lease.job_id
-
-    @property
-    def queue(self) -> str:
-        """The queue that it came from."""
-        return self.lease.source.queue
