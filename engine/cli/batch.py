@@ -19,15 +19,15 @@ import msgspec
 
 from headrace.config import limits
 from headrace.jobs import codec
-from headrace.jobs.errors import HeadraceError, QueueFull, UnknownHandler
+from headrace.jobs.errors import DuplicateJob, HeadraceError, QueueFull, UnknownHandler
 from headrace.jobs.ids import check_queue
-from headrace.jobs.submission import SubmitOptions, check_size
+from headrace.jobs.submission import SubmitOptions
 
 from .. import inspect
 from ..broker.port import Submission
 from ..broker.views import BrokerViews
 from ..observe.fleet import HandlerCard
-from ..packing import bound_of
+from ..packing import bound_of, submission_of
 from ..synchronous import SyncClient
 from .lines import lines
 from .opening import opened_connection
@@ -40,6 +40,7 @@ _GATHERED_MAX_COUNT: Final = 10 * limits.SUBMIT_BATCH_COUNT
 #: How often, at the most, the workers are asked anew about a name that none had.
 _ASK_AGAIN_S: Final = 1.0
 _BAD_LINES_EXIT_CODE: Final = 2
+_PLAIN: Final = SubmitOptions()
 _IMPATIENT: Final = SubmitOptions(on_full="reject")
 #: As long as it takes: whoever submits a file watches it, and Ctrl-C ends it.
 _PATIENT: Final = SubmitOptions(on_full="wait", wait_timeout_s=math.inf)
@@ -111,8 +112,8 @@ class Parser:
         self._max_payload_bytes = max_payload_bytes
         self._decode = msgspec.json.Decoder(Line).decode
 
-    def parse(self, text: bytes) -> tuple[str, bytes]:
-        """Return where the job goes, and its envelope.
+    def parse(self, text: bytes) -> tuple[str, Submission]:
+        """Return where the job goes, and the job.
 
         Raises:
             HeadraceError, ValueError: the line is no job; says why.
@@ -123,9 +124,10 @@ class Parser:
         card = self._known.card(line.name)
         if card is not None:
             inspect.check_arguments(line.name, card, line.args, line.kwargs)
-        body = check_size(line.name, codec.pack_foreign(line.name, line.args, line.kwargs), self._max_payload_bytes)
+        call, rule = codec.pack_call(line.name, line.args, line.kwargs), card.rule if card is not None else None
+        job = submission_of(line.name, call, _PLAIN, self._max_payload_bytes, rule)
         queue = self._default_queue if line.queue is None else check_queue(line.queue)
-        return queue or (card.queue if card is not None else "default"), body
+        return queue or (card.queue if card is not None else "default"), job
 
 
 class Gathering:
@@ -145,15 +147,21 @@ class Gathering:
         self._count = self._bytes = 0
         self._said_full = False
 
-    def add(self, queue: str, body: bytes) -> None:
-        """Take a job; sends what is due."""
+    def add(self, queue: str, job: Submission) -> None:
+        """Take a job; sends what is due.
+
+        Raises:
+            DuplicateJob: another job has its unique key; then it was not submitted, and those before it were.
+        """
+        if job.unique and queue in self._waiting:  # it goes alone, so that a duplicate is a bad line of its own
+            self._send(queue)
         waiting = self._waiting.setdefault(queue, [])
-        waiting.append(Submission(body))
+        waiting.append(job)
         self._count += 1
-        self._bytes += len(body)
+        self._bytes += len(job.body)
         if self._bytes >= _GATHERED_MAX_BYTES or self._count >= _GATHERED_MAX_COUNT:
             self.send_all()
-        elif len(waiting) >= self._batch_count:
+        elif job.unique or len(waiting) >= self._batch_count:
             self._send(queue)
 
     def send_all(self) -> None:
@@ -170,8 +178,9 @@ class Gathering:
                 self._said_full = True
                 click.echo(f"headrace: waiting for room: {error}", err=True)
             self._client.submit_many(queue, jobs, _PATIENT)  # in smaller batches where the bound is small
-        self._count -= len(jobs)
-        self._bytes -= sum(len(job.body) for job in jobs)
+        finally:
+            self._count -= len(jobs)
+            self._bytes -= sum(len(job.body) for job in jobs)
         self._summary.accepted += len(jobs)
 
 
@@ -217,12 +226,16 @@ def _submit_lines(
         if not text.strip():
             continue
         try:
-            queue, body = parser.parse(text)
+            queue, job = parser.parse(text)
         except (HeadraceError, ValueError, RecursionError) as error:
             summary.rejected += 1
             click.echo(f"headrace: line {number}: {error}", err=True)
             continue
-        gathering.add(queue, body)
+        try:
+            gathering.add(queue, job)
+        except DuplicateJob as error:
+            summary.rejected += 1
+            click.echo(f"headrace: line {number}: {error}", err=True)
 
 
 @contextmanager

@@ -74,7 +74,8 @@ def command(
         elif not allow_unknown:
             note = f"headrace: no worker is running, so {name!r} and its arguments are checked only when one is"
             click.echo(note, err=True)
-        submission = submission_of(name, codec.pack_call(name, args, kwargs), options, settings.max_payload_bytes)
+        call, rule = codec.pack_call(name, args, kwargs), card.rule if card is not None else None
+        submission = submission_of(name, call, options, settings.max_payload_bytes, rule)
         job_id = client.submit(options.queue or (card.queue if card else "default"), [submission], options)[0]
         if wait_s is None:
             click.echo(job_id)

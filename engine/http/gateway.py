@@ -20,6 +20,7 @@ from headrace.jobs.registry import Registry
 from headrace.jobs.results import missing
 from headrace.jobs.states import ENDED, State
 from headrace.jobs.submission import SubmitOptions
+from headrace.jobs.unique import Unique
 
 from .. import admin, inspect
 from ..broker.control import OpenBroker, cancel_one
@@ -143,17 +144,16 @@ class Gateway:
             options = msgspec.structs.replace(options, caller_id=f"http:{idempotency_key}", on_duplicate="return")
         call = codec.pack_call(request.name, request.args, request.kwargs)
         plan = self._registry.get(request.name)
-        unique = None if plan is None else plan.options.unique
-        submission = submission_of(request.name, call, options, self.settings.max_payload_bytes, unique)
         if plan is not None:
             plan.arguments.check(tuple(request.args), request.kwargs)
-            queue = plan.options.queue
+            queue, unique = plan.options.queue, plan.options.unique
         else:
-            queue = self._published(request, fleet)
+            queue, unique = self._published(request, fleet)
+        submission = submission_of(request.name, call, options, self.settings.max_payload_bytes, unique)
         return options.queue or queue, submission
 
-    def _published(self, request: JobRequest, fleet: Fleet) -> str:
-        """Check a job against the card of its handler and return its queue."""
+    def _published(self, request: JobRequest, fleet: Fleet) -> tuple[str, Unique | None]:
+        """Check a job against the card of its handler; return its queue and what makes it unique."""
         card = fleet.cards.get(request.name)
         if card is None and fleet.cards:
             known = sorted({*fleet.cards, *(plan.name for plan in self._registry)})
@@ -162,9 +162,9 @@ class Gateway:
                 f"start a worker that has it"
             )
         if card is None:
-            return "default"
+            return "default", None
         inspect.check_arguments(request.name, card, request.args, request.kwargs)
-        return card.queue
+        return card.queue, card.rule
 
     async def fleet(self) -> Fleet:
         """Return what the workers say of themselves, at most a second old; raises BrokerUnavailable."""

@@ -65,8 +65,12 @@ def dispatcher_report(
 
 def card_of(plan: HandlerPlan) -> HandlerCard:
     """Return what the fleet record says of a handler."""
+    options = plan.options
     schema = msgspec.Raw(msgspec.msgpack.encode(plan.arguments.schema()))
-    return HandlerCard(plan.options.queue, plan.runner, plan.options.aliases, schema)
+    card = HandlerCard(options.queue, plan.runner, options.aliases, schema)
+    if options.unique is None:
+        return card
+    return msgspec.structs.replace(card, unique=options.unique.key, on_duplicate=options.unique.on_duplicate)
 
 
 def _figures(sink: Sink) -> SinkFigures:

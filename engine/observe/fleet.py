@@ -8,6 +8,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from headrace.jobs.unique import OnDuplicate, Unique
+
 from .report import RunnerGauge, WorkerReport
 
 #: What a worker is about: "quiet" runs what it has and fetches nothing; "stopping" does so and then ends; "stalled" has
@@ -25,12 +27,21 @@ class HandlerCard(msgspec.Struct, frozen=True):
         runner: "async", "thread" or "process".
         aliases: Further names that it answers to.
         schema: JSON schema of its arguments, as one object.
+        unique: The key of its jobs, true for one made of the arguments; false for none.
+        on_duplicate: What a second submission of that key gets.
     """
 
     queue: str
     runner: str
     aliases: tuple[str, ...] = ()
     schema: msgspec.Raw = msgspec.Raw(b"\x80")
+    unique: str | bool = False
+    on_duplicate: OnDuplicate = "reject"
+
+    @property
+    def rule(self) -> Unique | None:
+        """What makes two of its jobs the same one; None for nothing."""
+        return Unique(self.unique or True, self.on_duplicate) if self.unique else None
 
 
 class FleetRecord(msgspec.Struct, frozen=True, kw_only=True):

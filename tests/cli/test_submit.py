@@ -95,3 +95,30 @@ def test_lines_are_cut_to_a_bound(tmp_path) -> None:
     with path.open("rb") as file:
         found = list(lines(file.fileno(), 10))
     assert [b"x" * 11, b"short", b"", b"last"] == found
+
+
+ONE_AT_A_TIME = """
+from headrace import Engine
+
+engine = Engine()
+
+
+@engine.job(unique=True, queue="later")
+async def refresh(city: str) -> None: ...
+"""
+
+
+def test_a_handlers_own_key_holds_for_the_command_line(stage, invoke) -> None:
+    """A running worker says what makes its jobs unique: a second one is refused, singly and by its line of a batch."""
+    (stage.folder / "cities.py").write_text(ONE_AT_A_TIME)
+    invoke("queues", "pause", "later")
+    stage.start("run", "cities:engine").until(" working ")
+    first = invoke("submit", "refresh", "--args", '["Oslo"]')
+    second = invoke("submit", "refresh", "--args", '["Oslo"]')
+    assert (0, 1, "") == (first.exit_code, second.exit_code, second.stdout)
+    assert f"job {first.stdout.strip()} has the unique key" in second.stderr
+    lines = "\n".join(f'{{"name": "refresh", "args": ["{city}"]}}' for city in ("Bergen", "Oslo", "Bergen", "Troms"))
+    Path("cities.ndjson").write_text(lines)
+    batch = invoke("submit", "--batch", "cities.ndjson")
+    assert (2, {"accepted": 2, "rejected": 2}) == (batch.exit_code, json.loads(batch.stdout))
+    assert [True, True] == [f"line {number}: job " in batch.stderr for number in (2, 3)]

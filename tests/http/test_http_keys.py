@@ -2,8 +2,11 @@
 
 import pytest
 
+from headrace import Engine, Unique
 from headrace.config.settings import Settings
 from headrace.engine.broker.memory import MemoryBroker
+from headrace.engine.loops.introducing import Introduction
+from headrace.engine.observe.report import WorkerReport
 from http_scene import asking, problem
 
 pytestmark = pytest.mark.anyio
@@ -62,3 +65,27 @@ async def test_a_batch_takes_what_fits_by_bytes() -> None:
         assert 30 == report["accepted"] + len(report["rejected"])
         refused = await client.post("/v1/jobs", json={"name": "add", "args": ["x" * 900]})
         assert (429, True) == (refused.status_code, int(refused.headers["retry-after"]) >= 1)
+
+
+@pytest.mark.parametrize(("unique", "twice"), [(True, 409), (Unique("one", on_duplicate="return"), 202)])
+async def test_a_handlers_own_key_holds_where_only_its_worker_knows_it(unique: Unique | bool, twice: int) -> None:
+    """What a handler says of unique keys reaches the API through its worker's record; a job's own word is stronger."""
+    broker, engine = MemoryBroker(), Engine("memory://")
+
+    @engine.job(unique=unique)
+    async def refresh(city: str) -> None: ...
+
+    introduction = Introduction(("default",), engine.registry, "1.0")
+    broker.fleet_put(
+        introduction.worker, introduction.to_bytes(WorkerReport(), stuck=[], fetch_age_s=0.0, state="working"), 60.0
+    )
+    job = {"name": "refresh", "args": ["Oslo"]}
+    async with asking(broker) as client:
+        answers = [await client.post("/v1/jobs", json=job) for _ in range(2)]
+        assert [202, twice] == [answer.status_code for answer in answers]
+        assert answers[0].json()["id"] in answers[1].text
+        other = await client.post("/v1/jobs", json={**job, "unique": "other"})
+        assert (202, False) == (other.status_code, other.json()["id"] == answers[0].json()["id"])
+        report = (await client.post("/v1/jobs/batch", json=[job, {**job, "unique": "third"}])).json()
+    rejected = [0] if twice == 409 else []
+    assert (rejected, 2 - len(rejected)) == ([each["index"] for each in report["rejected"]], report["accepted"])
