@@ -95,7 +95,7 @@ def _done(keys: QueueKeys, source: Source, ttl_ms: int, group: list[Disposition]
         half = len(group) // 2
         return _done(keys, source, ttl_ms, group[:half]) + _done(keys, source, ttl_ms, group[half:])
     size_bytes = sum([len(each.lease.body) for each in group if each.lease.counted])
-    six = (keys.workers, keys.jobs, keys.entry_result, keys.delayed, keys.meta, keys.events)
+    six = (keys.workers, keys.jobs, keys.results, keys.delayed, keys.meta, keys.events)
     told = pack_plain(source.member, entries, group)
     command = script("settle").call(
         six,

@@ -20,7 +20,7 @@ from headrace.jobs.states import State
 
 from ..redisio.address import Address
 from ..redisio.connections import Command, Wires, raise_first
-from ..redisio.keys import GROUP, INTERRUPTION, RETURNED, Keys
+from ..redisio.keys import GROUP, INTERRUPTION, RETURNED, Keys, results_place
 from ..redisio.scripts import run, script
 from .redis_entries import read_fields
 from .views import JobView, PackedLetter, Progress, QueueView, unpack_progress, wrong_cursor
@@ -63,8 +63,9 @@ class RedisViews:
             if parts is not None:
                 keys = self._names.of(parts.queue)
                 each = (keys.jobs, keys.delayed, keys.bodies, keys.index, keys.meta)
-                named = (keys.result + job_id.encode(), keys.letter + job_id.encode())
                 entry = "" if parts.delayed else parts.entry
+                shared = keys.results + results_place(entry)[0]
+                named = (keys.result + job_id.encode(), keys.letter + job_id.encode(), shared)
                 commands.append(look.call(each + named, job_id, entry, GROUP, RETURNED))
         replies = iter(self._run(commands))
         return [
@@ -75,20 +76,23 @@ class RedisViews:
     def records(self, job_ids: Sequence[str]) -> list[ResultRecord | None]:
         """Return the result records that are there, in one round trip; one more for callers' own ids."""
         job_ids = self._resolved(job_ids)
-        places: dict[str, list[int]] = {}
+        # What is asked -> whose answers these are, by index. A record of its own comes last, and counts.
+        shared: dict[bytes, list[tuple[int, bytes]]] = {}
+        own: dict[str, list[tuple[int, bytes]]] = {}
         for i, job_id in enumerate(job_ids):
             if (parts := ids.parse(job_id)) is not None:
-                places.setdefault(parts.queue, []).append(i)
-        commands: list[Command] = []
-        for queue, indexes in places.items():
-            prefix = self._names.of(queue).result
-            commands.append((b"MGET", *[prefix + job_ids[i].encode() for i in indexes]))
-        records: list[ResultRecord | None] = [None] * len(job_ids)
-        for indexes, packed in zip(places.values(), self._run(commands), strict=True):
-            for i, data in zip(indexes, packed, strict=True):
-                if data is not None:
-                    records[i] = codec.unpack_record(data)
-        return records
+                keys = self._names.of(parts.queue)
+                own.setdefault(parts.queue, []).append((i, keys.result + job_id.encode()))
+                if not parts.delayed:
+                    head, field = results_place(parts.entry)
+                    shared.setdefault(keys.results + head, []).append((i, field))
+        commands: list[Command] = [(b"HMGET", key, *[field for _, field in some]) for key, some in shared.items()]
+        commands += [(b"MGET", *[key for _, key in some]) for some in own.values()]
+        packed: list[bytes | None] = [None] * len(job_ids)
+        for some, answers in zip((*shared.values(), *own.values()), self._run(commands), strict=True):
+            for (i, _), data in zip(some, answers, strict=True):
+                packed[i] = data or packed[i]
+        return [codec.unpack_record(data) if data is not None else None for data in packed]
 
     def alive(self, job_ids: Sequence[str]) -> list[bool]:
         """Return for each job whether it is there and has yet to end, in one round trip, many in one script."""

@@ -124,11 +124,19 @@ TABLE: Final = (
         writers="settle_special.lua, dead_edit.lua; dead_retry.lua and dead_remove.lua remove",
     ),
     KeyRule(
+        name="{namespace}:{{Q}}:results:HEAD",
+        type="hash",
+        expires=True,
+        holds="packed result records of jobs that are done under their first entry, up to a hundred neighbours "
+        "together: HEAD is the entry without its last two characters, and these two are the field",
+        writers="settle.lua",
+    ),
+    KeyRule(
         name="{namespace}:{{Q}}:result:ID",
         type="string",
         expires=True,
-        holds="a packed result record",
-        writers="settle.lua, settle_special.lua, cancel.lua; dead_retry.lua removes",
+        holds="the packed result record of any other job; it counts where there are both",
+        writers="settle_special.lua, cancel.lua; dead_retry.lua removes",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:events",
@@ -184,7 +192,7 @@ class QueueKeys(msgspec.Struct, frozen=True):
         name: The same as bytes.
         jobs, workers, meta, delayed, bodies, index, dead, events: The keys; see TABLE.
         result: What a result's key begins with; the job's id follows.
-        entry_result: The same with the queue's name in it; the entry follows.
+        results: What the key of neighbours' results begins with; `results_place` has what follows.
         letter: What a dead letter's key begins with; the job's id follows.
         token: What a token's key begins with.
         unique: What a unique key's key begins with.
@@ -205,7 +213,7 @@ class QueueKeys(msgspec.Struct, frozen=True):
     dead: bytes
     events: bytes
     result: bytes
-    entry_result: bytes
+    results: bytes
     letter: bytes
     token: bytes
     unique: bytes
@@ -213,6 +221,14 @@ class QueueKeys(msgspec.Struct, frozen=True):
     cancelled: bytes
     progress: bytes
     control: bytes
+
+
+def results_place(entry: str) -> tuple[bytes, bytes]:
+    """Return what follows `results` in the key of a plain job's record, and its field there.
+
+    Two digits make a hundred neighbours at most, which servers keep as one packed list where their records are small.
+    """
+    return entry[:-2].encode(), entry[-2:].encode()
 
 
 class Keys:
@@ -252,7 +268,7 @@ class Keys:
             head + b"dead",
             head + b"events",
             head + b"result:",
-            head + b"result:" + name + b":",
+            head + b"results:",
             head + b"deadletter:",
             head + b"token:",
             head + b"unique:",

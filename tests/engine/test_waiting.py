@@ -215,11 +215,13 @@ async def test_a_record_that_cannot_be_read_fails_one_wait(server: Server, monke
     with redis.Redis(unix_socket_path=server.unix_socket) as client:
         async with engine:
             handles = [await engine.submit("add", (number, 1)) for number in range(3)]
-            key = f"{namespace}:{{default}}:result:{handles[1].id}"
+            entry = handles[1].id.partition(":")[2]
+            key, field = f"{namespace}:{{default}}:results:{entry[:-2]}", entry[-2:]
             broker, records = broker_of(engine), broker_of(engine).records
 
             def spoilt(job_ids: Sequence[str]) -> Sequence[ResultRecord | None]:
-                client.set(key, b"\x91\x63", xx=True)
+                if client.hexists(key, field):
+                    client.hset(key, field, b"\x91\x63")
                 return records(job_ids)
 
             monkeypatch.setattr(broker, "records", spoilt)

@@ -176,7 +176,12 @@ def test_what_is_too_large_in_the_queue_is_a_dead_letter(server: Server, client:
 def insist_on(client: redis.Redis, leases: Sequence[Lease]) -> int:
     """See that what is malformed is a dead letter with its bytes, and all else has ended; return how many were."""
     found = letters(client, [lease.job_id for lease in leases])
-    records = client.exists(*[f"headrace:{{default}}:result:{lease.job_id}" for lease in leases])
+    asked = client.pipeline(transaction=False)
+    for lease in leases:
+        entry_id = lease.entry.decode()
+        asked.exists(f"headrace:{{default}}:result:{lease.job_id}")
+        asked.hexists(f"headrace:{{default}}:results:{entry_id[:-2]}", entry_id[-2:])
+    records = sum(map(int, asked.execute()))
     malformed = 0
     for lease in leases:
         letter = found.get(lease.job_id)

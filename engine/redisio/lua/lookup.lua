@@ -7,6 +7,7 @@
 --       5 {Q}:meta           hash    delayed: the last number of a delayed job
 --       6 {Q}:result:ID      string
 --       7 {Q}:deadletter:ID  string
+--       8 {Q}:results:HEAD   hash
 -- ARGV  1 the job's id
 --       2 the entry in that id; "" when it was delayed from the start
 --       3 the consumer group
@@ -15,6 +16,7 @@
 -- {"queued", fields, "", count} where it was given back, {"running", fields, consumer, count}, {"dead", letter},
 -- {"none", last entry of the stream, last delayed number}.
 local record = redis.call('GET', KEYS[6])
+if not record and ARGV[2] ~= '' then record = redis.call('HGET', KEYS[8], string.sub(ARGV[2], -2)) end
 if record then return {'ended', record} end
 
 local place = redis.call('HGET', KEYS[4], ARGV[1])

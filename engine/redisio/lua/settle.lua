@@ -2,7 +2,7 @@
 --
 -- KEYS  1 {Q}:workers         zset    read: the registration must still stand
 --       2 {Q}:jobs            stream  entries are acknowledged and deleted
---       3 {Q}:result:QUEUE:   string  what the results' keys begin with; the entry follows
+--       3 {Q}:results:        hash    what the keys of kept records begin with; see keys.py
 --       4 {Q}:delayed         zset    read: whether the queue is empty
 --       5 {Q}:meta            hash    bytes: shrinks
 --       6 {Q}:events          stream  one packed batch of events, see jobs/events.py
@@ -20,7 +20,7 @@
 redis.call('ZREM', KEYS[1], '') -- a write that is allowed at maxmemory must come first, else SET is refused there
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return -1 end
 
-local count = tonumber(ARGV[5])
+local count, ttl = tonumber(ARGV[5]), tonumber(ARGV[3])
 local last = count + 7
 local acknowledged = redis.call('XACK', KEYS[2], ARGV[2], unpack(ARGV, 8, last))
 if acknowledged == 0 then return 0 end -- the same batch, sent again
@@ -31,26 +31,37 @@ redis.call('XDEL', KEYS[2], unpack(ARGV, 8, last))
 -- sent again, the batch finds nothing left to acknowledge.
 local refused = take_off(KEYS[2], KEYS[4], KEYS[5], math.floor(ARGV[4] * acknowledged / count))
 
-if #ARGV > last then
-  local call, prefix, ttl, shared = redis.pcall, KEYS[3], ARGV[3], #ARGV == last + 1 and ARGV[last + 1]
-  if acknowledged == count then
-    for i = 8, last do
-      local record = shared or ARGV[i + count]
-      if record ~= '' then
-        local kept = call('SET', prefix .. ARGV[i], record, 'PX', ttl)
-        if kept.err then refused = refused or kept end
+-- Neighbours share a key: up to a hundred records in one write cost the server, and its journal, a fraction of what one
+-- write for each does, and go together when their time is over.
+local function keep_records(prefix, shared, only_new)
+  local sub, groups, heads, head, group = string.sub, {}, {}, nil, nil
+  for i = 8, last do
+    local entry, record = ARGV[i], shared or ARGV[i + count]
+    if record ~= '' then
+      local its_head = sub(entry, 1, -3)
+      if its_head ~= head then -- mostly it is that of the one before
+        head, group = its_head, groups[its_head]
+        if not group then
+          group = {}
+          groups[head], heads[#heads + 1] = group, head
+        end
       end
-    end
-  else
-    -- Some had ended before: their records stand.
-    for i = 8, last do
-      local record = shared or ARGV[i + count]
-      if record ~= '' then
-        local kept = call('SET', prefix .. ARGV[i], record, 'PX', ttl, 'NX')
-        if kept and kept.err then refused = refused or kept end -- false: there was one
-      end
+      local n = #group
+      group[n + 1], group[n + 2] = sub(entry, -2), record
     end
   end
+  for _, each in ipairs(heads) do
+    local key, fields = prefix .. each, groups[each]
+    for i = 1, only_new and #fields or 1, 2 do
+      local kept = only_new and redis.pcall('HSETNX', key, fields[i], fields[i + 1]) or redis.pcall('HSET', key, unpack(fields))
+      if type(kept) == 'table' then refused = refused or kept end
+    end
+    local left = redis.pcall('PTTL', key)
+    if type(left) == 'number' and left < ttl then redis.pcall('PEXPIRE', key, ARGV[3]) end -- a neighbour may stay for longer
+  end
 end
+
+-- Where some had ended before, their records stand.
+if #ARGV > last then keep_records(KEYS[3], #ARGV == last + 1 and ARGV[last + 1], acknowledged < count) end
 redis.pcall('XADD', KEYS[6], 'MAXLEN', '~', ARGV[6], '*', 'e', ARGV[7])
 return refused or acknowledged

@@ -23,7 +23,7 @@ SCRIPTS = sorted(
 #: only concerns a stream's group is left out, and so is the removal of nothing, which is there for the server's sake.
 WRITES = (
     r"call\(\s*'(?:X(?:ADD|DEL)|[SZ](?:ADD|REM\w*)|SET|DEL|P?EXPIRE|H(?:SET|DEL|INCRBY))', KEYS\[(\d+)\](?!, ''\))",
-    r"\bkeep\(KEYS\[(\d+)\]",
+    r"\bkeep(?:_records)?\(KEYS\[(\d+)\]",
     r"\btake_off\(KEYS\[\d+\], KEYS\[\d+\], KEYS\[(\d+)\]",
 )
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.redis_core
 def pattern(name: str) -> re.Pattern[str]:
     """Turn a name of the table into what it stands for, in the namespace `headrace` and for any queue."""
     text = name.format(namespace="headrace").replace("{Q}", "{QUEUE}")
-    kinds = {r"\{QUEUE\}": r"\{[^{}]+\}", "ID": ".+", "TOKEN": ".+", "KEY": ".+"}
+    kinds = {r"\{QUEUE\}": r"\{[^{}]+\}", "HEAD": ".+", "ID": ".+", "TOKEN": ".+", "KEY": ".+"}
     return re.compile(re.sub("|".join(map(re.escape, kinds)), lambda hit: kinds[hit[0]], re.escape(text)))
 
 
