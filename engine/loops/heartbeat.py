@@ -20,8 +20,14 @@ from .stall import Stall
 log = logger("headrace.heartbeat")
 seldom = Seldom(log)
 
-#: How soon to try again while the server is away.
-AWAY_PAUSE_S = 0.5
+#: How soon to try again while the server is away: a tenth of what is left of the lease, within these bounds, so that a
+#: server which comes and goes is met while it is there. What is over is not urgent any more.
+AWAY_SHORTEST_S, AWAY_LONGEST_S = 0.05, 0.5
+
+
+def away_pause_s(left_s: float) -> float:
+    """Return how long to wait before the next try, when so many seconds of the lease are left."""
+    return AWAY_LONGEST_S if left_s <= 0 else min(AWAY_LONGEST_S, max(AWAY_SHORTEST_S, left_s / 10))
 
 
 class Heartbeat:
@@ -43,6 +49,7 @@ class Heartbeat:
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="headrace-heartbeat", daemon=True)
         self._look_at_s = 0.0
+        self._ends_at_s = math.inf
 
     def start(self) -> None:
         """Begin; the registration was just made."""
@@ -62,6 +69,7 @@ class Heartbeat:
         self._wake.set()
 
     def _run(self) -> None:
+        self._ends_at_s = time.monotonic() + self._lease_s
         due_s = time.monotonic() + self._lease_s / 3 * random.uniform(0.8, 1.0)
         while True:
             hurried = self._wake.wait(max(0.0, min(self._stall.look_every_s, due_s - time.monotonic())))
@@ -80,17 +88,20 @@ class Heartbeat:
 
     def _beat(self) -> float:
         """Renew once; return how long to wait before the next time."""
-        away_s = min(AWAY_PAUSE_S, self._lease_s / 6)
+        began_s = time.monotonic()
         try:
             kept = self._renew()
         except BrokerUnavailable as error:
-            seldom.warning("registration not renewed", retry_in_s=away_s, error=str(error))
+            away_s = away_pause_s(self._ends_at_s - time.monotonic())
+            seldom.warning("registration not renewed", retry_in_s=round(away_s, 2), error=str(error))
             return away_s
         except Exception:
             # A defect; but a worker without a heartbeat would go on and have each of its jobs run elsewhere, too.
-            log.exception("registration not renewed", retry_in_s=away_s)
+            away_s = away_pause_s(self._ends_at_s - time.monotonic())
+            log.exception("registration not renewed", retry_in_s=round(away_s, 2))
             return away_s
         if not kept and not self._stopped:
             seldom.warning("registration lost", why="it expired, another worker revoked it, or the server was emptied")
             self._on_lost()
+        self._ends_at_s = began_s + self._lease_s
         return self._lease_s / 3
