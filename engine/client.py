@@ -5,10 +5,12 @@ a reply was lost adds one job. Single submissions that come while one is on its 
 trip, see carrier.py. Owned by one event loop.
 """
 
+import contextlib
 import random
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Final
 
 import anyio
 import anyio.lowlevel
@@ -19,10 +21,16 @@ from headrace.jobs.submission import SubmitOptions
 from headrace.workers.runners.portal import Portal
 
 from .broker.courier import Courier
-from .broker.port import Bound, Broker, Submission
+from .broker.port import Bound, Broker, FirstId, Submission
 from .carrier import Carrier, Passenger
+from .ferry import Crossing, Ferry
 from .packing import duplicate
 from .waiting import backoffs_s
+
+#: A batch of so many takes longer to pack and to send than a thread takes to start.
+FERRY_FROM_COUNT: Final = 100
+#: A batch under way.
+Sent = Crossing[list[str]]
 
 
 class Client:
@@ -70,14 +78,45 @@ class Client:
             BrokerUnavailable: the server is away; the same.
         """
         ids: list[str] = []
-        for batch in batches(jobs, self._bound):
-            ids += refuse_duplicates(batch, await self._publish_patiently(queue, batch, options))
+        with contextlib.closing(self._under_way(queue, jobs)) as crossings:
+            for batch, token, crossing in crossings:
+                ids += refuse_duplicates(batch, await self._publish_patiently(queue, batch, token, options, crossing))
         return ids
 
-    async def _publish_patiently(self, queue: str, batch: Sequence[Submission], options: SubmitOptions) -> list[str]:
-        token = new_token()
+    def _under_way(
+        self, queue: str, jobs: Iterable[Submission]
+    ) -> Generator[tuple[list[Submission], str, Sent | None]]:
+        """Yield each batch and its token; where it is worth a thread, the next is packed while it is on its way."""
+        coming = batches(jobs, self._bound)
+        batch, ferry = next(coming, []), None
+        try:
+            while batch:
+                token = new_token()
+                if ferry is None and len(batch) >= FERRY_FROM_COUNT and self._broker.waits:
+                    ferry = Ferry(Portal.open())
+                if ferry is None:
+                    yield batch, token, None
+                    batch = next(coming, [])
+                else:
+                    crossing = ferry.send(self._broker.publish, queue, batch, token, self._bound)
+                    following = _next_or_error(coming)
+                    yield batch, token, crossing
+                    if isinstance(following, Exception):
+                        raise following  # only now: what comes before it is submitted
+                    batch = following
+        finally:
+            if ferry is not None:
+                ferry.close()
+
+    async def _publish_patiently(
+        self, queue: str, batch: Sequence[Submission], token: str, options: SubmitOptions, crossing: Sent | None
+    ) -> list[str]:
+        """Publish a batch that may be under way, and again while the queue is full."""
         for pause_s in backoffs_s(options.wait_timeout_s, random.random):
             try:
+                if crossing is not None:
+                    under_way, crossing = crossing, None
+                    return await under_way.wait()
                 return await self._courier.call(self._broker.publish, queue, batch, token, self._bound)
             except QueueFull as error:
                 self.refused_count += len(batch)
@@ -126,6 +165,13 @@ class Client:
         return self._broker.publish(queue, jobs, new_token(), self._bound)
 
 
+def _next_or_error(coming: Iterator[list[Submission]]) -> list[Submission] | Exception:
+    try:
+        return next(coming, [])
+    except Exception as error:  # noqa: BLE001 - raised by whoever asked, when its turn comes
+        return error
+
+
 def batches(jobs: Iterable[Submission], bound: Bound) -> Iterator[list[Submission]]:
     """Yield jobs in batches that a queue can take whole, since it takes a batch whole or not at all.
 
@@ -151,6 +197,8 @@ def batches(jobs: Iterable[Submission], bound: Bound) -> Iterator[list[Submissio
 
 def refuse_duplicates(jobs: Sequence[Submission], ids: list[str]) -> list[str]:
     """Return the ids of a batch; raises DuplicateJob for the first that another job's key kept out."""
+    if FirstId not in set(map(type, ids)):
+        return ids
     for job, job_id in zip(jobs, ids, strict=True):
         if (error := duplicate(job, job_id)) is not None:
             raise error
