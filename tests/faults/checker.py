@@ -165,7 +165,7 @@ def batched(keys: Iterable[bytes], count: int) -> Iterator[list[bytes]]:
 
 def _pattern(name: str) -> re.Pattern[str]:
     text = re.escape(name.format(namespace="headrace"))
-    return re.compile(text.replace(r"\{Q\}", r"\{[^{}]+\}").replace("ID", ".+").replace("TOKEN", ".+"))
+    return re.compile(re.sub(r"[A-Z]{2,}", ".+", text.replace(r"\{Q\}", r"\{[^{}]+\}")))
 
 
 def _sorted(jobs: Iterable[str]) -> tuple[str, ...]:
