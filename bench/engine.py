@@ -39,7 +39,7 @@ QUESTION = Question(
         Target("no-op jobs, trio to asyncio", "engine, trio", 0.8, 0.95, against="engine, asyncio"),
         Target("submission in batches, to the floor", "engine, asyncio", 0.5, 0.8, "submit_per_s", "floor, asyncio"),
     ),
-    notes="Counted when the last job is settled on the server. A no-op job measures the engine and nothing of your work.",
+    notes="Counted when the last job is settled on the server. A no-op job measures the engine, not your work.",
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -54,11 +54,11 @@ def draw(answer: Answer) -> str:
     marks, height = _lines(answer, rows) if plot.kind == "lines" else _bars(answer, rows)
     where = answer.where
     under = f"{where['machine']}, Python {where['python']}, {where['server']}, commit {where['commit']}"
+    size = f"width='{WIDTH}' height='{height}'"
     head = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}' "
-        f"role='img' {FONT} font-size='12'>",
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' {size} role='img' {FONT}>",
         f"<title>{escape(answer.question.asks)}</title>",
-        f"<rect width='{WIDTH}' height='{height}' fill='#ffffff'/>",
+        f"<rect {size} fill='#ffffff'/>",
         _text(16, 24, answer.question.asks, size=14, weight="bold"),
         _text(16, height - 10, under, size=10, fill="#718096"),
     ]

@@ -38,7 +38,7 @@ def run_on(loop: str, function: Callable[..., Awaitable[Any]], *arguments: objec
 
 def end_by_signal() -> None:
     """Have SIGTERM end this process as an exception does, so that what it started is ended."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def report(figures: Mapping[str, float]) -> None:

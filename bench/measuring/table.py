@@ -8,7 +8,7 @@ from .question import SETTINGS
 from .rounds import Answer
 from .verdicts import verdicts
 
-ABSENT = "–"
+ABSENT = "-"
 
 
 def page(answer: Answer) -> str:

@@ -1,4 +1,4 @@
-"""What was promised, held against what was measured. A verdict is read by people; no test and no exit code hangs on it."""
+"""What was promised, held against what was measured. A verdict is for people; no test and no exit code hangs on it."""
 
 from dataclasses import dataclass
 

@@ -9,11 +9,11 @@ import time
 from typing import Any
 
 import anyio
+from measuring.probe import end_by_signal, parser, report, run_on
+from measuring.servers import cpu_s, server
 
 from headrace import Engine
 from headrace.jobs.unique import Unique
-from measuring.probe import end_by_signal, parser, report, run_on
-from measuring.servers import cpu_s, server
 
 from .commands import calls, per_job
 from .handlers import TEXT, Starts, items
@@ -63,12 +63,14 @@ async def measure(socket: str, server_pid: int, arguments: argparse.Namespace) -
             await anyio.sleep(arguments.pause_s)
         own_cpu_s, server_cpu_s = time.process_time(), cpu_s(server_pid)
         async with engine.running():
+            asked_s = time.perf_counter() if arguments.payload else 0.0
             sink = engine._worker._sink  # noqa: SLF001 - looking at statistics() often would be what is measured
             began_s, left_out = await wait_written(sink, jobs, by_first=arguments.handler == "process")
             ended_s = time.perf_counter()
             own_cpu_s, server_cpu_s = time.process_time() - own_cpu_s, cpu_s(server_pid) - server_cpu_s
             written, figures = sink.statistics().written, engine.statistics()
-        jobs_per_s = (written - left_out) / (ended_s - (began_s or starts.began_s))
+        # Jobs begin with the first start; large ones with the first fetch, for a single one may bring most of them.
+        jobs_per_s = (written - left_out) / (ended_s - (asked_s or began_s or starts.began_s))
     found = {
         "jobs_per_s": jobs_per_s,
         "submit_per_s": submit_per_s,
