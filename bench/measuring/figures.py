@@ -28,6 +28,7 @@ FIGURES: Final[dict[str, Figure]] = {
     "jobs_per_s": Figure("jobs/s", rises=True),
     "submit_per_s": Figure("submitted/s", rises=True),
     "mb_per_s": Figure("MB/s", 1, rises=True),
+    "cpu_us_per_record": Figure("CPU us/record", 2),
     "records_per_s": Figure("records/s", rises=True),
     "cpu_us_per_job": Figure("CPU us/job, worker", 1),
     "server_cpu_us_per_job": Figure("CPU us/job, server", 1),

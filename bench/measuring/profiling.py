@@ -12,7 +12,7 @@ import pathlib
 import pstats
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .children import found
@@ -25,7 +25,11 @@ def profiler(kind: str, target: pathlib.Path) -> list[str]:
     """Return the command that runs a Python program under the profiler."""
     spy = found("py-spy") if kind == "cpu" else None
     python = [sys.executable]
-    return [spy, "record", "--rate", "200", "--output", f"{target}-cpu.svg", "--", *python] if spy else python
+    return (
+        [spy, "record", "--subprocesses", "--rate", "200", "--output", f"{target}-cpu.svg", "--", *python]
+        if spy
+        else python
+    )
 
 
 def environment(kind: str, target: pathlib.Path) -> dict[str, str]:
@@ -41,22 +45,33 @@ def profiled() -> Iterator[None]:
     path = os.environ.get("BENCH_PROFILE")
     if not path:
         yield
-    elif os.environ.get("BENCH_PROFILE_KIND", "cpu") == "mem":
+        return
+    finish = begin(path)
+    try:
+        yield
+    finally:
+        finish()
+
+
+def begin(path: str) -> Callable[[], None]:
+    """Begin a profile of this thread, or of this process's memory; returns what ends it and writes it down."""
+    text = pathlib.Path(f"{path}.txt")
+    if os.environ.get("BENCH_PROFILE_KIND", "cpu") == "mem":
         tracemalloc.start(1)
-        try:
-            yield
-            pathlib.Path(f"{path}.txt").write_text(_memory(), encoding="utf-8")
-        finally:
+
+        def finish() -> None:
+            text.write_text(_memory(), encoding="utf-8")
             tracemalloc.stop()
     else:
         profile = cProfile.Profile()
         profile.enable()
-        try:
-            yield
-        finally:
+
+        def finish() -> None:
             profile.disable()
             profile.dump_stats(path)
-            pathlib.Path(f"{path}.txt").write_text(_times(profile), encoding="utf-8")
+            text.write_text(_times(profile), encoding="utf-8")
+
+    return finish
 
 
 def _times(profile: cProfile.Profile) -> str:

@@ -12,7 +12,7 @@ import time
 
 import anyio
 import anyio.to_thread
-from measuring.children import end, module
+from measuring.children import module
 from measuring.probe import end_by_signal, parser, report, run_on
 from measuring.servers import HERE, server
 
@@ -47,13 +47,7 @@ async def measure(socket: str, arguments: argparse.Namespace) -> dict[str, float
     waits_ms: list[float] = []
     command = [sys.executable, *module("latency"), "--produce", socket, "--jobs", str(arguments.jobs)]
     async with make_engine(socket, waits_ms).running():
-        producer = subprocess.Popen(command, cwd=HERE)
-        try:
-            code = await anyio.to_thread.run_sync(producer.wait, abandon_on_cancel=True)
-        finally:
-            end(producer)
-    if code:
-        raise SystemExit(f"the producer failed with code {code}")
+        await anyio.to_thread.run_sync(lambda: subprocess.run(command, cwd=HERE, check=True))
     return {**percentiles(waits_ms[WARM_UP:]), "lost": max(0, arguments.jobs + WARM_UP - len(waits_ms)),
             "duplicates": max(0, len(waits_ms) - arguments.jobs - WARM_UP)}  # fmt: skip
 

@@ -1,7 +1,7 @@
 """An engine with handlers for worker processes: what `headrace run probes.serving:engine` runs, and a child of a probe.
 
 Settings come by HEADRACE_ variables. With BENCH_STARTS set, each process counts how often handlers started, and leaves
-the number in that folder when it ends.
+the number in that folder when it ends; with BENCH_WORKER_PROFILE it profiles itself.
 """
 
 import atexit
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import anyio
 import redis
 from measuring.children import end
+from measuring.profiling import begin
 from measuring.servers import HERE
 
 from headrace import Engine
@@ -49,18 +50,26 @@ def _leave_count() -> None:
 
 if os.environ.get("BENCH_STARTS"):
     atexit.register(_leave_count)
+if os.environ.get("BENCH_WORKER_PROFILE"):
+    atexit.register(begin(os.environ["BENCH_WORKER_PROFILE"]))
 
 
 @contextmanager
 def workers(
     socket: str, processes: int, slots: int, loop: str = "asyncio", **environ: str
 ) -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """Run worker processes until the block ends; yields once all of them have registered."""
+    """Run worker processes until the block ends; yields once all of them have registered.
+
+    Where this process is profiled, so is the first of them.
+    """
     command = [sys.executable, "-m", "headrace", "run", "probes.serving:engine", "--slots", str(slots), "--loop", loop]
     environment = {**os.environ, "HEADRACE_URL": f"unix://{socket}", "HEADRACE_LOG_LEVEL": "warning", **environ}
+    path = os.environ.get("BENCH_PROFILE")
     found: list[subprocess.Popen[bytes]] = []
     try:
-        found.extend(subprocess.Popen(command, cwd=HERE, env=environment) for _ in range(processes))
+        for number in range(processes):
+            profile = {"BENCH_WORKER_PROFILE": f"{path}-worker"} if path and not number else {}
+            found.append(subprocess.Popen(command, cwd=HERE, env={**environment, **profile}))
         with _client(socket) as client:
             ends_s = time.monotonic() + READY_WITHIN_S
             while client.zcard("headrace:{default}:workers") < processes:

@@ -34,17 +34,21 @@ def make_engine(socket: str, arguments: argparse.Namespace) -> Engine:
 
 
 def declare(engine: Engine, starts: Starts, arguments: argparse.Namespace) -> Any:
-    """Declare the handler with the features that are measured."""
+    """Declare the handler with the features that are measured; returns what submits its jobs."""
     options: dict[str, Any] = {"name": "noop"}
     if arguments.handler == "process":
         options["runner"] = "process"
+    limits: dict[str, Any] = {}
     if arguments.timeout is not None:
-        options["timeout"] = arguments.timeout
+        limits["timeout"] = arguments.timeout
     if arguments.tries:
-        options["retry"] = arguments.tries
+        limits["retry"] = arguments.tries
     if arguments.unique:
         options["unique"] = Unique()
-    return engine.job(**options)(starts.handler(arguments.handler, arguments.sleep_ms))
+    function = starts.handler(arguments.handler, arguments.sleep_ms)
+    if arguments.per_job:
+        return engine.job(**options, timeout=0, retry=1)(function).options(**limits)
+    return engine.job(**options, **limits)(function)
 
 
 async def measure(socket: str, server_pid: int, arguments: argparse.Namespace) -> dict[str, float]:
@@ -118,8 +122,9 @@ def main() -> None:
     made.add_argument("--payload", type=int, default=0, help="bytes of text that each job carries")
     made.add_argument("--pause-s", type=float, default=0, help="between submission and work")
     made.add_argument("--no-results", action="store_true")
-    made.add_argument("--timeout", help="of the handler; 0 for none, left out for the default")
-    made.add_argument("--tries", type=int, default=0, help="of each job, by retry=; 0 for one, as by default")
+    made.add_argument("--timeout", help="of the handler; 0 for none; left out for the default")
+    made.add_argument("--tries", type=int, default=0, help="by retry=; 0 leaves the default")
+    made.add_argument("--per-job", action="store_true", help="timeout and tries are options of each submission")
     made.add_argument("--unique", action="store_true", help="each job has a unique key of its arguments")
     arguments = made.parse_args()
     end_by_signal()
