@@ -44,7 +44,7 @@ QUESTION = Question(
     asks="What do results, retries, timeouts, unique keys and waiting cost a job?",
     cases=cases(),
     figures=("jobs_per_s", "submit_per_s", "cpu_us_per_job", "server_cpu_us_per_job", "commands_per_job",
-             "trips_per_job", "rss_mb", "lost", "duplicates"),
+             "trips_per_job", "producer_cpu_us_per_job", "rss_mb", "lost", "duplicates"),
     compared=("jobs_per_s", "cpu_us_per_job", "server_cpu_us_per_job"),
     plot=Plot(("jobs_per_s",)),
     rounds=4,

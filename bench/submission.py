@@ -23,12 +23,12 @@ QUESTION = Question(
         Case("HTTP, 16 connections", "submission", {**BASE, "way": "http", "submitters": 16}, 10_000, 1_000),
         Case("HTTP, batches", "submission", {**BASE, "way": "http-batch", "submitters": 1}, 100_000, 10_000),
     ),
-    figures=("submit_per_s", "cpu_us_per_job", "server_cpu_us_per_job", "commands_per_job", "trips_per_job", "rss_mb",
-             "lost", "duplicates"),
+    figures=("submit_per_s", "producer_cpu_us_per_job", "server_cpu_us_per_job", "commands_per_job",
+             "trips_per_job", "rss_mb", "lost", "duplicates"),
     compared=("submit_per_s",),
     plot=Plot(("submit_per_s",), log_y=True),
     targets=(Target("submission in batches, to the floor", "batched", 0.5, 0.8, "submit_per_s", "floor"),),
-    notes="CPU is the producer's; over HTTP that is the client's alone, the API's own is not in it. The floor's CPU is "
+    notes="Over HTTP the producer's CPU is the client's alone, the API's own is not in it. The floor's server CPU is "
     "that of working the jobs off, and says nothing here. Batches of submit_many and of HTTP have 5,000 jobs.",
 )  # fmt: skip
 

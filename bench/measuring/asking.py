@@ -17,6 +17,8 @@ from .servers import HERE
 from .table import page
 
 RESULTS = HERE / "results"
+#: Of quick runs; their figures are for nobody to keep.
+QUICK_RESULTS = RESULTS / "quick"
 
 
 def ask(question: Question) -> None:
@@ -32,9 +34,10 @@ def ask(question: Question) -> None:
     parser.add_argument("--only", default="", metavar="TEXT", help="cases with TEXT in their name, and what they need")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--profile", choices=KINDS, help="profile each case once instead; no results are written")
-    parser.add_argument("--results", type=pathlib.Path, default=RESULTS, metavar="DIR", help="where results go")
+    parser.add_argument("--results", type=pathlib.Path, metavar="DIR", help="where results go")
     arguments = vars(parser.parse_args())
     as_json = arguments.pop("json")
+    arguments["results"] = arguments["results"] or (QUICK_RESULTS if arguments["quick"] else RESULTS)
     end_by_signal()
     answer = measure(question, Wish(**arguments), lambda text: print(text, file=sys.stderr, flush=True))
     print(json.dumps(record(answer), indent=1) if as_json else page(answer))

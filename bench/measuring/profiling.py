@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .children import found
+from .servers import HERE
 
 TOP = 25
 KINDS = ("cpu", "mem")
@@ -25,11 +26,8 @@ def profiler(kind: str, target: pathlib.Path) -> list[str]:
     """Return the command that runs a Python program under the profiler."""
     spy = found("py-spy") if kind == "cpu" else None
     python = [sys.executable]
-    return (
-        [spy, "record", "--subprocesses", "--rate", "200", "--output", f"{target}-cpu.svg", "--", *python]
-        if spy
-        else python
-    )
+    options = ["--subprocesses", "--rate", "200", "--output", f"{target}-cpu.svg", "--"]
+    return [spy, "record", *options, *python] if spy else python
 
 
 def environment(kind: str, target: pathlib.Path) -> dict[str, str]:
@@ -77,7 +75,7 @@ def begin(path: str) -> Callable[[], None]:
 def _times(profile: cProfile.Profile) -> str:
     text = io.StringIO()
     pstats.Stats(profile, stream=text).sort_stats("tottime").print_stats(TOP)
-    return text.getvalue()
+    return _short(text.getvalue())
 
 
 def _memory() -> str:
@@ -89,4 +87,11 @@ def _memory() -> str:
         for place in sorted(places, key=key)[:TOP]:
             frame = place.traceback[0]
             lines.append(f"{place.size / 1000:10,.1f} {place.count:9,}  {frame.filename}:{frame.lineno}")
-    return "\n".join(lines) + "\n"
+    return _short("\n".join(lines) + "\n")
+
+
+def _short(text: str) -> str:
+    """Return a text with paths that say something on any machine."""
+    for folder, name in ((HERE.parent, ""), (sys.prefix, ".venv/"), (sys.base_prefix, "python/")):
+        text = text.replace(f"{folder}{os.sep}", name)
+    return text

@@ -21,8 +21,12 @@ SINKS = ("none", "file", "file-always", "redis")
 TIMEOUT_S = 5
 
 
+ran = [0]
+
+
 async def noop() -> None:
-    """Do nothing."""
+    """Do nothing but count."""
+    ran[0] += 1
 
 
 async def bare(jobs: int, slots: int) -> None:
@@ -64,17 +68,21 @@ async def measure(arguments: argparse.Namespace, path: str, url: str) -> dict[st
         return sinks
 
     await run(max(1, arguments.jobs // 10), 0)
+    ran[0] = 0
     began_s, cpu_s = time.perf_counter(), time.process_time()
     sinks = await run(arguments.jobs, 1)
     took_s, used_s = time.perf_counter() - began_s, time.process_time() - cpu_s
-    written = {f"{key}": value for sink in sinks for key, value in found(sink, arguments.jobs).items()}
-    return {"jobs_per_s": arguments.jobs / took_s, "cpu_us_per_job": used_s / arguments.jobs * 1e6, **written}
+    counted = {"lost": max(0, arguments.jobs - ran[0]), "duplicates": max(0, ran[0] - arguments.jobs)}
+    for sink in sinks:
+        counted = found(sink, arguments.jobs)
+    return {"jobs_per_s": arguments.jobs / took_s, "cpu_us_per_job": used_s / arguments.jobs * 1e6, **counted}
 
 
 def found(sink: Any, jobs: int) -> dict[str, float]:
-    """Return what is missing in the outside of a sink, and what is there twice, where it is a file."""
+    """Return what is missing where a sink wrote to, and what is there twice."""
     if not isinstance(sink, FileSink):
-        return {"lost": max(0, jobs - sink.statistics().written)}
+        written = sink.statistics().written
+        return {"lost": max(0, jobs - written), "duplicates": max(0, written - jobs)}
     with open(sink.name.removeprefix("file:"), encoding="utf-8") as file:
         ids = [json.loads(line)["id"] for line in file]
     return {"lost": jobs - len(set(ids)), "duplicates": len(ids) - len(set(ids))}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import anyio
 import redis
 from measuring.probe import end_by_signal, parser, report, run_on
-from measuring.servers import cpu_s, server
+from measuring.servers import cpu_s, scratch, server
 
 from headrace import Engine, JobHandle
 
@@ -72,20 +72,23 @@ def main() -> None:
     made.add_argument("--waiters", type=int, default=500, help="coroutines that wait at once")
     arguments = made.parse_args()
     end_by_signal()
-    with server(arguments.fsync) as (socket, pid), workers(socket, 1, arguments.slots) as (worker,):
-        before = calls(socket)
-        used_s = [-cpu_s(worker.pid), -cpu_s(pid), -time.process_time()]
-        took_s = run_on(arguments.loop, measure, socket, arguments)
-        used_s = [
-            was + now for was, now in zip(used_s, (cpu_s(worker.pid), cpu_s(pid), time.process_time()), strict=True)
-        ]
-        commands = per_job(before, calls(socket), arguments.jobs)
-    worker_us, server_us, producer_us = (seconds / arguments.jobs * 1e6 for seconds in used_s)
+    jobs = arguments.jobs
+    with server(arguments.fsync) as (socket, pid), scratch() as counts:
+        with workers(socket, 1, arguments.slots, BENCH_STARTS=str(counts)) as (worker,):
+            before = calls(socket)
+            worker_s, server_s, own_s = cpu_s(worker.pid), cpu_s(pid), time.process_time()
+            took_s = run_on(arguments.loop, measure, socket, arguments)
+            worker_s, server_s = cpu_s(worker.pid) - worker_s, cpu_s(pid) - server_s
+            own_s = time.process_time() - own_s
+            commands = per_job(before, calls(socket), jobs)
+        started = sum(int(path.read_text()) for path in counts.iterdir())
     report({
-        "jobs_per_s": arguments.jobs / took_s,
-        "cpu_us_per_job": worker_us,
-        "server_cpu_us_per_job": server_us,
-        "producer_cpu_us_per_job": producer_us,
+        "jobs_per_s": jobs / took_s,
+        "cpu_us_per_job": worker_s / jobs * 1e6,
+        "server_cpu_us_per_job": server_s / jobs * 1e6,
+        "producer_cpu_us_per_job": own_s / jobs * 1e6,
+        "lost": max(0, jobs - started),
+        "duplicates": max(0, started - jobs),
         **commands,
     })  # fmt: skip
 

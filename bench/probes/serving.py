@@ -41,6 +41,7 @@ async def wait_1_ms(number: int, other: int, text: str) -> None:
 
 @engine.job
 async def echo(number: int) -> int:
+    started[0] += 1
     return number
 
 

@@ -122,7 +122,7 @@ def main() -> None:
     jobs = arguments.jobs
     report({
         "submit_per_s": jobs / took_s,
-        "cpu_us_per_job": own_cpu_s / jobs * 1e6,
+        "producer_cpu_us_per_job": own_cpu_s / jobs * 1e6,
         "server_cpu_us_per_job": server_cpu_s / jobs * 1e6,
         "lost": max(0, jobs - added),
         "duplicates": max(0, added - jobs),
