@@ -5,6 +5,7 @@ an exception or a signal is told to end, and given time to end its server.
 """
 
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ def child(script: str, *arguments: str, python: str = sys.executable) -> dict[st
         arguments: Its arguments.
         python: What runs it: the environment of another checkout measures that one, with the script of this one.
     """
-    return run([python, str(HERE / script), *arguments])
+    return run([python, str(HERE / script), *arguments], folder=None)
 
 
 def probe(name: str, arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> dict[str, float]:
@@ -45,14 +46,16 @@ def module(name: str) -> list[str]:
     return ["-m", f"probes.{name}"]
 
 
-def run(command: Sequence[str], environ: Mapping[str, str] | None = None) -> dict[str, float]:
-    """Run a command in the folder bench/ and return the JSON object that it prints last.
+def run(
+    command: Sequence[str], environ: Mapping[str, str] | None = None, folder: pathlib.Path | None = HERE
+) -> dict[str, float]:
+    """Run a command, in the folder bench/ unless told otherwise, and return the JSON object that it prints last.
 
     Raises:
         SystemExit: it failed; with the end of what it said.
     """
     process = subprocess.Popen(
-        command, cwd=HERE, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+        command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
     )
     try:
         said, complaint = process.communicate(timeout=TIMEOUT_S)

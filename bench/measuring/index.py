@@ -29,8 +29,7 @@ def write_index(folder: pathlib.Path, names: Sequence[str], failed: Sequence[str
 
 def _parts(records: dict[str, Any], failed: Sequence[str]) -> list[str]:
     parts = ["# Results", "Written by `bench/run.py`; each page has its settings, and NAME.json every round."]
-    for where in dict.fromkeys(_where(record) for record in records.values()):
-        parts.append(where)
+    parts += dict.fromkeys(_where(record) for record in records.values())
     lines = ["| question | asks | rounds | began | commit | load before, after |", "|---|---|---:|---|---|---|"]
     for name, record in records.items():
         load = f"{record['load_before'][0]:g}, {record['load_after'][0]:g}"

@@ -10,14 +10,11 @@ from .servers import HERE, disk_folder, filesystem, server_binary, server_versio
 
 def machine() -> dict[str, object]:
     """Return what a figure depends on, by name."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=HERE
-    ).stdout.strip()
     return {
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "server": server_version(server_binary()),
-        "commit": commit or "unknown",
+        "commit": _commit(),
         "cpu": _cpu(),
         "kernel": f"{platform.system()} {platform.release()}",
         "disk": filesystem(disk_folder()),
@@ -27,6 +24,15 @@ def machine() -> dict[str, object]:
 def load() -> list[float]:
     """Return the load averages of the last 1, 5 and 15 minutes."""
     return [round(value, 2) for value in os.getloadavg()]
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE).stdout.strip()
+    except OSError:  # no git, as in a container
+        return "unknown"
+    return said or "unknown"
 
 
 def _cpu() -> str:

@@ -34,7 +34,7 @@ def environment(kind: str, target: pathlib.Path) -> dict[str, str]:
     """Return the variables that have a probe profile itself; none where py-spy does."""
     if kind == "cpu" and found("py-spy"):
         return {}
-    return {"BENCH_PROFILE": f"{target.resolve()}-{kind}", "BENCH_PROFILE_KIND": kind}
+    return {"BENCH_PROFILE": f"{target}-{kind}", "BENCH_PROFILE_KIND": kind}
 
 
 @contextmanager

@@ -143,6 +143,7 @@ def _probe(question: Question, row: Row, wish: Wish) -> Round:
     if wish.profile is None:
         return children.probe(row.case.probe, command)
     target = wish.results / "profiles" / f"{question.name}-{row.case.name.replace(' ', '-').replace(',', '')}"
+    target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     environ = {**os.environ, **environment(wish.profile, target)}
     return children.run([*profiler(wish.profile, target), *children.module(row.case.probe), *command], environ)

