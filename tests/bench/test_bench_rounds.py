@@ -139,8 +139,8 @@ def test_a_question_is_answered_from_end_to_end(tmp_path: Path) -> None:
     assert 0 == done.returncode, done.stderr
     record = json.loads((tmp_path / "engine.json").read_text())
     assert {
-        "question", "asks", "quick", "rounds", "began_at", "took_s", "where", "load_before", "load_after", "units", "rows",
-        "verdicts", "notes",
+        "question", "asks", "quick", "rounds", "began_at", "took_s", "where", "load_before", "load_after", "units",
+        "rows", "verdicts", "notes",
     } == set(record)  # fmt: skip
     assert {"python", "machine", "server", "commit", "cpu", "kernel", "disk"} == set(record["where"])
     rows = {row["case"]: row for row in record["rows"]}
