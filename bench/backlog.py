@@ -4,7 +4,7 @@ python bench/backlog.py [--quick] [--rounds N] [--only 10,000,000] ...
 """
 
 from measuring.asking import ask
-from measuring.question import Case, Plot, Question, Target
+from measuring.question import Case, Options, Plot, Question, Target
 
 #: queued -> jobs measured in a full and in a quick round, most rounds, MB of memory.
 BACKLOGS = {
@@ -18,7 +18,7 @@ BACKLOGS = {
 def cases() -> tuple[Case, ...]:
     found = []
     for queued, (jobs, quick_jobs, rounds_max, needs_mb) in BACKLOGS.items():
-        options = {"fsync": "no", "loop": "asyncio", "slots": 100, "queued": queued}
+        options: Options = {"fsync": "no", "loop": "asyncio", "slots": 100, "queued": queued}
         against = () if queued == min(BACKLOGS) else ("10,000 queued",)
         name = f"{queued:,} queued"
         found.append(Case(name, "backlog", options, jobs, quick_jobs, against, rounds_max, needs_mb, queued, "worker"))

@@ -6,7 +6,7 @@ The Dispatcher does more for it: timeouts, tickets, statistics; and with sinks i
 """
 
 from measuring.asking import ask
-from measuring.question import Case, Plot, Question, Target
+from measuring.question import Case, Options, Plot, Question, Target
 
 LOOPS = ("asyncio", "uvloop", "trio")
 SINKS = {"FileSink": "file", "FileSink, always": "file-always", "RedisSink": "redis"}
@@ -15,16 +15,16 @@ SINKS = {"FileSink": "file", "FileSink, always": "file-always", "RedisSink": "re
 def cases() -> tuple[Case, ...]:
     found = []
     for loop in LOOPS:
-        options = {"loop": loop, "slots": 100}
+        options: Options = {"loop": loop, "slots": 100}
         bare, quick = f"bare, {loop}", int(loop != "uvloop")
         found.append(Case(f"dispatcher, {loop}", "dispatch", options, 200_000, quick * 20_000, (bare,)))
         found.append(Case(bare, "dispatch", {**options, "way": "bare"}, 20_000, quick * 4_000))
     for name, sink in SINKS.items():
-        options = {"loop": "asyncio", "slots": 100, "sink": sink}
+        written: Options = {"loop": "asyncio", "slots": 100, "sink": sink}
         if sink == "redis":
-            options["fsync"] = "everysec"
+            written["fsync"] = "everysec"
         against = ("dispatcher, asyncio",)
-        found.append(Case(f"with {name}", "dispatch", options, 100_000, 10_000, against))
+        found.append(Case(f"with {name}", "dispatch", written, 100_000, 10_000, against))
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ floor is what no engine on this stack can avoid: see probes/floor.py.
 import sys
 
 from measuring.asking import ask
-from measuring.question import Case, Plot, Question, Target
+from measuring.question import Case, Options, Plot, Question, Target
 
 LOOPS = ("asyncio", "uvloop", "trio")
 
@@ -18,7 +18,7 @@ LOOPS = ("asyncio", "uvloop", "trio")
 def cases() -> tuple[Case, ...]:
     found = []
     for loop in LOOPS:
-        options = {"fsync": "everysec", "loop": loop, "slots": 100}
+        options: Options = {"fsync": "everysec", "loop": loop, "slots": 100}
         against = (f"floor, {loop}", *(("engine, asyncio",) if loop != "asyncio" else ()))
         found.append(Case(f"engine, {loop}", "worker", options, 100_000, 20_000, against))
         found.append(Case(f"floor, {loop}", "floor", options, 100_000, 20_000))

@@ -6,14 +6,12 @@ means said once, by the decorator; of each job means said by `.options(...)` at 
     python bench/features.py [--quick] [--rounds N] [--only timeout] ...
 """
 
-from collections.abc import Mapping
-
 from measuring.asking import ask
-from measuring.question import Case, Option, Plot, Question, Target
+from measuring.question import Case, Options, Plot, Question, Target
 
-BASE: Mapping[str, Option] = {"fsync": "everysec", "loop": "asyncio", "slots": 100}
-PLAIN: Mapping[str, Option] = {**BASE, "no_results": True, "timeout": "0", "tries": 1}
-ON: Mapping[str, Mapping[str, Option]] = {
+BASE: Options = {"fsync": "everysec", "loop": "asyncio", "slots": 100}
+PLAIN: Options = {**BASE, "no_results": True, "timeout": "0", "tries": 1}
+ON: dict[str, Options] = {
     "results": {"no_results": False},
     "timeout, of the handler": {"timeout": "30s"},
     "timeout, of each job": {"timeout": "30s", "per_job": True},
@@ -30,7 +28,7 @@ def cases() -> tuple[Case, ...]:
         quick_jobs = 0 if name.endswith("handler") else QUICK_JOBS
         found.append(Case(name, "worker", {**PLAIN, **options}, JOBS, quick_jobs, ("plain",)))
     found.append(Case("submitted, not waited for", "results", BASE, 40_000, QUICK_JOBS))
-    waited = {**BASE, "wait": True}
+    waited: Options = {**BASE, "wait": True}
     found.append(Case("result waited for", "results", waited, 40_000, QUICK_JOBS, ("submitted, not waited for",)))
     return tuple(found)
 

@@ -6,10 +6,10 @@ Records of 100 bytes, counted when they are written as durably as the mode promi
 """
 
 from measuring.asking import ask
-from measuring.question import Case, Plot, Question
+from measuring.question import Case, Options, Plot, Question
 
-ONE = {"loop": "asyncio", "writers": 1}
-MANY = {"loop": "asyncio", "writers": 100}
+ONE: Options = {"loop": "asyncio", "writers": 1}
+MANY: Options = {"loop": "asyncio", "writers": 100}
 PLAIN = "async file, a hop for each"
 
 QUESTION = Question(

@@ -4,7 +4,7 @@ python bench/fsync.py [--quick] [--rounds N] [--only always] ...
 """
 
 from measuring.asking import ask
-from measuring.question import Case, Plot, Question
+from measuring.question import Case, Options, Plot, Question, Target
 
 MODES = ("no", "everysec", "always")
 
@@ -13,7 +13,7 @@ def cases() -> tuple[Case, ...]:
     found = []
     for suffix, more in (("", {}), (", no results", {"no_results": True})):
         for fsync in MODES:
-            options = {"fsync": fsync, "loop": "asyncio", "slots": 100, **more}
+            options: Options = {"fsync": fsync, "loop": "asyncio", "slots": 100, **more}
             against = () if fsync == "no" else (f"no{suffix}",)
             found.append(Case(fsync + suffix, "worker", options, 100_000, 10_000, against))
     return tuple(found)
@@ -27,6 +27,11 @@ QUESTION = Question(
              "trips_per_job", "rss_mb", "lost", "duplicates"),
     compared=("jobs_per_s", "submit_per_s", "server_cpu_us_per_job"),
     plot=Plot(("jobs_per_s", "submit_per_s")),
+    targets=(
+        Target("commands a job, with results", "everysec", 3.1, 3.1, "commands_per_job"),
+        Target("commands a job, without results", "everysec, no results", 2.1, 2.1, "commands_per_job"),
+        Target("round trips a job", "everysec", 0.02, 0.02, "trips_per_job"),
+    ),
     notes="`no` is without a journal at all. The journal of the others is on the disk that is named below; one sync "
     "serves a whole batch.",
 )  # fmt: skip

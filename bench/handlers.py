@@ -6,21 +6,22 @@ The first three run in the event loop in 100 slots, beside the floor; threads in
 """
 
 from measuring.asking import ask
-from measuring.question import Case, Plot, Question, Target
+from measuring.question import Case, Options, Plot, Question, Target
 
-BASE = {"fsync": "everysec", "loop": "asyncio", "slots": 100}
+BASE: Options = {"fsync": "everysec", "loop": "asyncio", "slots": 100}
 #: Of threads and processes the slots are the settings' own: 32, and one a core.
-OTHER = {"fsync": "everysec", "loop": "asyncio"}
+OTHER: Options = {"fsync": "everysec", "loop": "asyncio"}
 ASYNC = {"no-op": (0, 100_000, 10_000), "waits 1 ms": (1, 40_000, 8_000), "waits 10 ms": (10, 15_000, 3_000)}
 
 
 def cases() -> tuple[Case, ...]:
     found = []
     for name, (sleep_ms, jobs, quick_jobs) in ASYNC.items():
-        options, floor = {**BASE, "sleep_ms": sleep_ms}, f"floor, {name}"
+        options: Options = {**BASE, "sleep_ms": sleep_ms}
+        floor = f"floor, {name}"
         found.append(Case(name, "worker", options, jobs, quick_jobs, (floor,)))
         found.append(Case(floor, "floor", options, jobs, quick_jobs))
-    trio = {**BASE, "loop": "trio", "sleep_ms": 1}
+    trio: Options = {**BASE, "loop": "trio", "sleep_ms": 1}
     found.append(Case("waits 1 ms, trio", "worker", trio, 30_000, 0, ("waits 1 ms",)))
     found.append(Case("CPU 1 ms, processes", "worker", {**OTHER, "handler": "process"}, 2_000, 500))
     found.append(Case("sync 1 ms, threads", "worker", {**OTHER, "handler": "thread", "sleep_ms": 1}, 10_000, 2_000))

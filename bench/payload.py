@@ -4,7 +4,7 @@ python bench/payload.py [--quick] [--rounds N] [--only KiB] ...
 """
 
 from measuring.asking import ask
-from measuring.question import Case, Plot, Question
+from measuring.question import Case, Options, Plot, Question
 
 KIB = 1024
 #: bytes -> name, jobs of a full and of a quick round; of the largest together 300 MB.
@@ -21,7 +21,7 @@ SIZES = {
 def cases() -> tuple[Case, ...]:
     found = []
     for size, (name, jobs, quick_jobs) in SIZES.items():
-        options = {"fsync": "everysec", "loop": "asyncio", "slots": 100, "payload": size}
+        options: Options = {"fsync": "everysec", "loop": "asyncio", "slots": 100, "payload": size}
         floor = f"floor, {name}"
         found.append(Case(f"engine, {name}", "worker", options, jobs, quick_jobs, (floor,), x=size, series="engine"))
         found.append(Case(floor, "floor", options, jobs, quick_jobs, x=size, series="floor"))

@@ -6,10 +6,13 @@ Each is a `headrace run` of its own, with 100 slots; server and workers share th
 """
 
 from measuring.asking import ask
-from measuring.question import Case, Plot, Question, Target
+from measuring.question import Case, Options, Plot, Question, Target
 
-BASE = {"fsync": "everysec", "loop": "asyncio", "slots": 100}
-KINDS = {"no-op": ({}, 100_000, 10_000), "waits 1 ms": ({"sleep": True}, 60_000, 10_000)}
+BASE: Options = {"fsync": "everysec", "loop": "asyncio", "slots": 100}
+KINDS: dict[str, tuple[Options, int, int]] = {
+    "no-op": ({}, 100_000, 10_000),
+    "waits 1 ms": ({"sleep": True}, 60_000, 10_000),
+}
 PROCESSES = (1, 2, 4)
 
 
@@ -17,7 +20,7 @@ def cases() -> tuple[Case, ...]:
     found = []
     for kind, (more, jobs, quick_jobs) in KINDS.items():
         for processes in PROCESSES:
-            options = {**BASE, **more, "processes": processes}
+            options: Options = {**BASE, **more, "processes": processes}
             against = (f"{kind}, 1 worker",) if processes > 1 else ()
             name = f"{kind}, {processes} worker{'s' if processes > 1 else ''}"
             quick = quick_jobs if processes < PROCESSES[-1] else 0

@@ -6,7 +6,7 @@ A handler that waits 1 ms runs at most 1,000 times a second in a slot, so few sl
 """
 
 from measuring.asking import ask
-from measuring.question import Case, Plot, Question
+from measuring.question import Case, Options, Plot, Question
 
 #: slots -> jobs of a round of waiting handlers, full and quick: about a second and a half, and a third of it.
 WAITING = {1: (1_500, 300), 10: (12_000, 3_000), 100: (40_000, 8_000), 1_000: (60_000, 0), 10_000: (60_000, 8_000)}
@@ -15,10 +15,10 @@ WAITING = {1: (1_500, 300), 10: (12_000, 3_000), 100: (40_000, 8_000), 1_000: (6
 def cases() -> tuple[Case, ...]:
     found = []
     for slots, (jobs, quick_jobs) in WAITING.items():
-        options = {"fsync": "everysec", "loop": "asyncio", "slots": slots}
+        options: Options = {"fsync": "everysec", "loop": "asyncio", "slots": slots}
         noop_quick = 10_000 if quick_jobs else 0
         found.append(Case(f"no-op, {slots:,}", "worker", options, 100_000, noop_quick, x=slots, series="no-op"))
-        waits = {**options, "sleep_ms": 1}
+        waits: Options = {**options, "sleep_ms": 1}
         found.append(Case(f"1 ms, {slots:,}", "worker", waits, jobs, quick_jobs, x=slots, series="waits 1 ms"))
     return tuple(found)
 

@@ -6,9 +6,9 @@ No worker runs. The batched way is measured beside the floor's: a script that ad
 """
 
 from measuring.asking import ask
-from measuring.question import Case, Plot, Question, Target
+from measuring.question import Case, Options, Plot, Question, Target
 
-BASE = {"fsync": "everysec", "loop": "asyncio"}
+BASE: Options = {"fsync": "everysec", "loop": "asyncio"}
 
 QUESTION = Question(
     name="submission",

@@ -6,9 +6,9 @@ Worker and submitter are processes of their own, as a web server and its workers
 """
 
 from measuring.asking import ask
-from measuring.question import Case, Plot, Question
+from measuring.question import Case, Options, Plot, Question
 
-BASE = {"fsync": "everysec", "slots": 100}
+BASE: Options = {"fsync": "everysec", "slots": 100}
 
 QUESTION = Question(
     name="waiting",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Option = str | int | float | bool
+Options = dict[str, Option]
 
 #: What every row says of itself where it applies; other options are in the case's name.
 SETTINGS = ("fsync", "loop", "slots")

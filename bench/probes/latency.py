@@ -20,6 +20,7 @@ from headrace import Engine
 
 #: The first jobs open connections and load scripts.
 WARM_UP = 20
+PATIENCE_S = 10
 
 
 def make_engine(socket: str, waits_ms: list[float]) -> Engine:
@@ -36,10 +37,12 @@ def make_engine(socket: str, waits_ms: list[float]) -> Engine:
 def produce(socket: str, jobs: int) -> None:
     """Submit one job after the other, with pauses that follow no beat of the engine's."""
     engine = make_engine(socket, [])
+    handle = None
     for number in range(jobs + WARM_UP):
         handle = engine.sync.submit("stamp", (time.time_ns(),))
         time.sleep(0.005 + (number % 7) / 1000)
-    handle.result(timeout=10)
+    assert handle is not None
+    handle.result(timeout=PATIENCE_S)
 
 
 async def measure(socket: str, arguments: argparse.Namespace) -> dict[str, float]:

@@ -68,7 +68,7 @@ async def measure(socket: str, server_pid: int, arguments: argparse.Namespace) -
         own_cpu_s, server_cpu_s = time.process_time(), cpu_s(server_pid)
         async with engine.running():
             asked_s = time.perf_counter() if arguments.payload else 0.0
-            sink = engine._worker._sink  # noqa: SLF001 - looking at statistics() often would be what is measured
+            sink = sink_of(engine)  # looking at statistics() often would be what is measured
             began_s, left_out = await wait_written(sink, jobs, by_first=arguments.handler == "process")
             ended_s = time.perf_counter()
             own_cpu_s, server_cpu_s = time.process_time() - own_cpu_s, cpu_s(server_pid) - server_cpu_s
@@ -92,6 +92,12 @@ async def measure(socket: str, server_pid: int, arguments: argparse.Namespace) -
     if arguments.payload:
         found["mb_per_s"] = jobs_per_s * arguments.payload / 1e6
     return found
+
+
+def sink_of(engine: Engine) -> Any:
+    """Return the sink that settles the jobs of a running engine."""
+    assert engine._worker is not None  # noqa: SLF001
+    return engine._worker._sink  # noqa: SLF001
 
 
 async def wait_written(sink: Any, jobs: int, *, by_first: bool) -> tuple[float, int]:
