@@ -70,7 +70,7 @@ def _bars(answer: Answer, rows: Sequence[Row]) -> tuple[list[str], int]:
     each = len(names) * BAR + GAP
     bottom = TOP + len(rows) * each
     axis = Axis(_values(rows, names), LABELS, WIDTH - RIGHT, log=answer.question.plot.log_y)
-    marks = _legend([FIGURES[name].title for name in names])
+    marks = _legend([FIGURES[name].title + _scale(answer) for name in names])
     for tick in axis.ticks:
         x = axis.place(tick)
         marks.append(_line(x, TOP - 8, x, bottom, PALE))
@@ -106,7 +106,7 @@ def _lines(answer: Answer, rows: Sequence[Row]) -> tuple[list[str], int]:
     for x in places:
         marks.append(_text(across.place(x), bottom + 18, _short(x), anchor="middle", size=11))
     marks.append(_text((left + WIDTH - RIGHT) / 2, bottom + 38, plot.x_title, anchor="middle"))
-    marks.append(_text(16, TOP - 14, FIGURES[name].title, size=11))
+    marks.append(_text(16, TOP - 14, FIGURES[name].title + _scale(answer), size=11))
     for number, line in enumerate(series):
         colour = COLOURS[number % len(COLOURS)]
         points = []
@@ -122,6 +122,11 @@ def _lines(answer: Answer, rows: Sequence[Row]) -> tuple[list[str], int]:
             marks.append(_text(x + 6, y - 6, shown(name, value), size=10, fill=colour))
         marks.append(f"<polyline points='{' '.join(points)}' fill='none' stroke='{colour}' stroke-width='2'/>")
     return marks, HEIGHT_OF_LINES
+
+
+def _scale(answer: Answer) -> str:
+    """Return what a title adds where equal lengths are no equal differences."""
+    return ", logarithmic" if answer.question.plot.log_y else ""
 
 
 def _legend(titles: Sequence[str]) -> list[str]:
@@ -160,8 +165,8 @@ def _short(value: float) -> str:
     """Return a number as an axis shows it: 10, 250 k, 10 M."""
     for size, letter in ((1e6, " M"), (1e3, " k")):
         if value >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.4g}"
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
