@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import redis
 from measuring.probe import end_by_signal, parser, report, run_on
+from measuring.profiling import profiled
 from measuring.servers import cpu_s, server
 
 from headrace import Engine
@@ -109,7 +110,8 @@ def main() -> None:
     with server(arguments.fsync) as (socket, pid):
         before, own_cpu_s, server_cpu_s = calls(socket), time.process_time(), cpu_s(pid)
         if arguments.way == "blocking":
-            took_s = from_thread(socket, arguments)
+            with profiled():
+                took_s = from_thread(socket, arguments)
         elif arguments.way.startswith("http"):
             with api(socket) as port:
                 took_s = run_on(arguments.loop, over_http, port, arguments)
