@@ -7,7 +7,8 @@
 #   make check        lint and format, types, layers; also each by itself; make -k check shows all that fails
 #   make test-wheel   the suite against the built wheel, without the checkout    ARGS="jobs workers" runs a part
 #   make docs         the pages, strictly, into site/
-#   make bench        one script per question, in bench/
+#   make bench        all questions of bench/, about 20 minutes    ARGS="slots fsync" asks some
+#   make bench-quick  the same in about 3 minutes, to see that all works
 #   make lock         pin anew what pyproject.toml asks for (needs uv)
 #   make clean        remove what the verbs built; .venv stays (rm -rf .venv starts over)
 #
@@ -23,7 +24,7 @@ ARGS ?=
 # a journal that syncs, promises within a second, and processes of their own: they get the machine for themselves.
 PROCESSES ?= 2
 
-.PHONY: help venv lock test faults test-wheel check lint types layers demo bench docs clean
+.PHONY: help venv lock test faults test-wheel check lint types layers demo bench bench-quick docs clean
 
 help:
 	@sed -n 's/^#  *make /make /p' Makefile
@@ -80,7 +81,10 @@ demo: $(STAMP)
 	$(BIN)/headrace demo $(ARGS)
 
 bench: $(STAMP)
-	@for script in $(or $(ARGS),$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	$(BIN)/python bench/run.py $(ARGS)
+
+bench-quick: $(STAMP)
+	$(BIN)/python bench/run.py --quick $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
@@ -88,5 +92,6 @@ docs: $(STAMP)
 	@echo "docs: built into site/"
 
 clean:
+	rm -rf bench/.disk bench/results/quick bench/results/profiles
 	rm -rf build dist site .venv-wheel src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find engine workers jobs config src tests bench docs examples -name __pycache__ -type d -prune -exec rm -rf {} +

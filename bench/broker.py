@@ -1,99 +1,23 @@
-"""How many jobs a second does the broker carry, with nothing around it: submit, fetch and settle in batches of 500.
+"""What do submit, fetch and settle cost alone, in batches of 500 and without a pool?
 
-Starts a server of its own, on a Unix socket, with the AOF on. Each phase runs by itself, so that the figures say what
-one job costs in each; the last one fetches and settles in turn, as a worker with no-op handlers would.
-
-    python bench/broker.py [--jobs 200000] [--fsync no|everysec|always] [--json]
+python bench/broker.py [--quick] [--rounds N] [--only always] ...
 """
 
-import argparse
-import json
-import platform
-import resource
-import time
+from measuring.asking import ask
+from measuring.question import Case, Plot, Question
 
-from support import FSYNC, server, server_binary, server_version
+MODES = {"no": 5_000, "everysec": 20_000, "always": 5_000}
 
-from headrace.engine.broker.port import Bound, Registration, Submission
-from headrace.engine.broker.redis import RedisBroker
-from headrace.jobs import codec
-from headrace.jobs.disposition import Disposition, Kind
-
-BATCH = 500
-
-
-def cpu_s() -> float:
-    """Return the CPU time that this process has used."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def measure(url: str, count: int) -> dict[str, float]:
-    """Return what was measured, by name."""
-    broker = RedisBroker(url)
-    broker.register(Registration("bench", ("bench",), 60.0))
-    body = codec.pack_envelope("add", b"\x93\x01\x02\xb00123456789abcdef")
-    record = codec.pack_record(codec.ResultRecord(codec.VERSION, "succeeded", codec.NIL, None, "add", 1, 1, 0, 0))
-    record += b" " * (60 - len(record))
-    figures: dict[str, float] = {"record_bytes": len(record), "body_bytes": len(body)}
-
-    def phase(name: str, began_s: float, began_cpu_s: float) -> None:
-        figures[f"{name}_per_s"] = round(count / (time.perf_counter() - began_s))
-        figures[f"{name}_cpu_us"] = round((cpu_s() - began_cpu_s) / count * 1e6, 2)
-
-    def publish() -> None:
-        for i in range(0, count, BATCH):
-            jobs = [Submission(body) for _ in range(BATCH)]
-            broker.publish("bench", jobs, f"{time.monotonic_ns()}-{i}", Bound(10_000_000))
-
-    now, used = time.perf_counter(), cpu_s()
-    publish()
-    phase("publish", now, used)
-
-    now, used = time.perf_counter(), cpu_s()
-    batches = [broker.fetch({"bench": BATCH}, 1.0) for _ in range(0, count, BATCH)]
-    phase("fetch", now, used)
-    assert count == sum(map(len, batches))
-
-    now, used = time.perf_counter(), cpu_s()
-    for batch in batches:
-        assert broker.settle([Disposition(lease, Kind.DONE, record, 300_000) for lease in batch]) == 0
-    phase("settle", now, used)
-
-    publish()
-    now, used = time.perf_counter(), cpu_s()
-    settled = 0
-    while settled < count:
-        batch = broker.fetch({"bench": BATCH}, 1.0)
-        assert broker.settle([Disposition(lease, Kind.DONE, record, 300_000) for lease in batch]) == 0
-        settled += len(batch)
-    phase("fetch_and_settle", now, used)
-    assert broker.queues(["bench"])[0].running == 0
-    broker.close()
-    return figures
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=200_000)
-    parser.add_argument("--fsync", choices=FSYNC, default="everysec")
-    parser.add_argument("--json", action="store_true", help="print one JSON line")
-    args = parser.parse_args()
-    with server(args.fsync) as (socket, _):
-        figures = {
-            "jobs": args.jobs,
-            "fsync": args.fsync,
-            "server": server_version(server_binary()),
-            "python": platform.python_version(),
-            **measure(f"unix://{socket}", args.jobs),
-        }
-    if args.json:
-        print(json.dumps(figures))
-    else:
-        for name, value in figures.items():
-            print(f"{name:24} {value}")
-
+QUESTION = Question(
+    name="broker",
+    asks="What do submit, fetch and settle cost alone?",
+    cases=tuple(Case(fsync, "verbs", {"fsync": fsync}, 100_000, quick_jobs) for fsync, quick_jobs in MODES.items()),
+    figures=("fetch_and_settle_per_s", "publish_per_s", "fetch_per_s", "settle_per_s", "fetch_and_settle_cpu_us",
+             "publish_cpu_us", "fetch_cpu_us", "settle_cpu_us", "rss_mb"),
+    compared=(),
+    plot=Plot(("publish_per_s", "fetch_per_s", "settle_per_s", "fetch_and_settle_per_s")),
+    notes="CPU is this process's, in us a job. Each job has a body of 30 to 40 bytes and a result of 60.",
+)  # fmt: skip
 
 if __name__ == "__main__":
-    main()
+    ask(QUESTION)

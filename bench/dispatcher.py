@@ -1,111 +1,48 @@
 """How many no-op jobs a second does the in-process Dispatcher run, against a bare task group and a semaphore?
 
-The bare way is what one would write without headrace: `task_group.start_soon` for each job and an `anyio.Semaphore` of
-as many places as slots. The Dispatcher does more for it: timeouts, tickets, statistics. Rounds alternate, each in a
-process of its own; figures are medians. CPU is this process's own, of one core.
+The Dispatcher does more for it: timeouts, tickets, statistics; and with sinks it writes every outcome down.
 
-    python bench/dispatcher.py [--jobs N] [--rounds N] [--slots N] [--loop asyncio|uvloop|trio ...] [--json]
+    python bench/dispatcher.py [--quick] [--rounds N] [--only sink] ...
 """
 
-import argparse
-import json
-import platform
-import sys
-import time
-
-import anyio
-from support import child, machine, median, spread
-
-from headrace import Dispatcher
+from measuring.asking import ask
+from measuring.question import Case, Options, Plot, Question, Target
 
 LOOPS = ("asyncio", "uvloop", "trio")
-WAYS = ("bare", "dispatcher")
-TIMEOUT_S = 5
+SINKS = {"FileSink": "file", "FileSink, always": "file-always", "RedisSink": "redis"}
 
 
-async def noop() -> None:
-    """Do nothing."""
+def cases() -> tuple[Case, ...]:
+    found = []
+    for loop in LOOPS:
+        options: Options = {"loop": loop, "slots": 100}
+        bare, quick = f"bare, {loop}", int(loop != "uvloop")
+        found.append(Case(f"dispatcher, {loop}", "dispatch", options, 200_000, quick * 20_000, (bare,)))
+        found.append(Case(bare, "dispatch", {**options, "way": "bare"}, 20_000, quick * 4_000))
+    for name, sink in SINKS.items():
+        written: Options = {"loop": "asyncio", "slots": 100, "sink": sink}
+        if sink == "redis":
+            written["fsync"] = "everysec"
+        against = ("dispatcher, asyncio",)
+        found.append(Case(f"with {name}", "dispatch", written, 100_000, 10_000, against))
+    return tuple(found)
 
 
-async def bare(jobs: int, slots: int) -> None:
-    """Run the jobs as one would without headrace."""
-    semaphore = anyio.Semaphore(slots)
-
-    async def run() -> None:
-        async with semaphore:
-            await noop()
-
-    async with anyio.create_task_group() as group:
-        for _ in range(jobs):
-            group.start_soon(run)
-
-
-async def dispatched(jobs: int, slots: int) -> None:
-    """Run the jobs with the Dispatcher, a timeout on each."""
-    async with Dispatcher(slots=slots, timeout=TIMEOUT_S) as dispatcher:
-        for _ in range(jobs):
-            await dispatcher.submit(noop)
-
-
-async def measure(way: str, jobs: int, slots: int) -> dict[str, float]:
-    """Return the figures of one way, after a warm-up of a tenth."""
-    run = bare if way == "bare" else dispatched
-    await run(jobs // 10, slots)
-    began_s, cpu_s = time.perf_counter(), time.process_time()
-    await run(jobs, slots)
-    took_s, used_s = time.perf_counter() - began_s, time.process_time() - cpu_s
-    return {"jobs_per_s": jobs / took_s, "cpu_us_per_job": used_s / jobs * 1e6}
-
-
-def compare(arguments: argparse.Namespace) -> list[dict[str, object]]:
-    """Return one row for each loop."""
-    rows = []
-    for loop in arguments.loop or LOOPS:
-        figures: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-        for _ in range(arguments.rounds):
-            for way in WAYS:
-                jobs = arguments.jobs if way == "dispatcher" else max(1, arguments.jobs // 10)
-                options = ["--one", way, "--loop", loop, "--jobs", str(jobs), "--slots", str(arguments.slots)]
-                figures[way].append(child("dispatcher.py", *options))
-        row: dict[str, object] = {"loop": loop, "slots": arguments.slots, "rounds": arguments.rounds}
-        for way in WAYS:
-            row[f"{way}_per_s"] = round(median(figures[way], "jobs_per_s"))
-            row[f"{way}_spread"] = spread(figures[way], "jobs_per_s")
-            row[f"{way}_cpu_us"] = round(median(figures[way], "cpu_us_per_job"), 2)
-        row["ratio"] = round(median(figures["dispatcher"], "jobs_per_s") / median(figures["bare"], "jobs_per_s"), 1)
-        rows.append(row)
-    return rows
-
-
-def main() -> None:
-    """Compare, or measure one way when told to."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=200_000, help="jobs of a round; the bare way runs a tenth")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--slots", type=int, default=100)
-    parser.add_argument("--loop", choices=LOOPS, action="append")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one:
-        loop = arguments.loop[0]
-        backend, options = ("trio", {}) if loop == "trio" else ("asyncio", {"use_uvloop": loop == "uvloop"})
-        jobs, slots = arguments.jobs, arguments.slots
-        print(json.dumps(anyio.run(measure, arguments.one, jobs, slots, backend=backend, backend_options=options)))
-        return
-    rows = compare(arguments)
-    where = {"python": platform.python_version(), "machine": machine()["machine"], "commit": machine()["commit"]}
-    if arguments.json:
-        json.dump({"where": where, "rows": rows}, sys.stdout)
-        print()
-        return
-    print(f"no-op jobs/s, Python {where['python']}, {where['machine']}, commit {where['commit']}")
-    for row in rows:
-        print(
-            f"{row['loop']:8} dispatcher {row['dispatcher_per_s']:>9,} ({row['dispatcher_spread']})"
-            f"  bare {row['bare_per_s']:>8,} ({row['bare_spread']})  ratio {row['ratio']}"
-        )
-
+QUESTION = Question(
+    name="dispatcher",
+    asks="How many no-op jobs a second does the in-process Dispatcher run?",
+    cases=cases(),
+    figures=("jobs_per_s", "cpu_us_per_job", "rss_mb", "lost", "duplicates"),
+    compared=("jobs_per_s", "cpu_us_per_job"),
+    plot=Plot(("jobs_per_s",)),
+    targets=(
+        Target("Dispatcher to a bare task group, asyncio", "dispatcher, asyncio", 2, 5, against="bare, asyncio"),
+        Target("Dispatcher to a bare task group, trio", "dispatcher, trio", 2, 5, against="bare, trio"),
+    ),
+    notes="The bare way runs a tenth of the jobs, all of which it holds at once. With a sink the time ends when every "
+    "outcome is written: to a file, synced each second or (always) before it counts, or to a server's stream. fsync is "
+    "that server's.",
+)
 
 if __name__ == "__main__":
-    main()
+    ask(QUESTION)
