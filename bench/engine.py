@@ -1,7 +1,8 @@
 """How much of the possible does the engine reach?
 
 No-op jobs with results, statistics and a registration on, beside the floor of the same loop in the same round. The
-floor is what no engine on this stack can avoid: see probes/floor.py.
+floor is what no engine on this stack can avoid; the usual floor is the same with a key for each result, which headrace
+does without. See probes/floor.py.
 
     python bench/engine.py [--quick] [--rounds N] [--only asyncio] ...
     python bench/engine.py --one ... measures the engine once and prints one line of JSON; see probes/worker.py.
@@ -19,9 +20,10 @@ def cases() -> tuple[Case, ...]:
     found = []
     for loop in LOOPS:
         options: Options = {"fsync": "everysec", "loop": loop, "slots": 100}
-        against = (f"floor, {loop}", *(("engine, asyncio",) if loop != "asyncio" else ()))
+        against = (f"usual floor, {loop}", f"floor, {loop}", *(("engine, asyncio",) if loop != "asyncio" else ()))
         found.append(Case(f"engine, {loop}", "worker", options, 100_000, 20_000, against))
         found.append(Case(f"floor, {loop}", "floor", options, 100_000, 20_000))
+        found.append(Case(f"usual floor, {loop}", "floor", {**options, "own_keys": True}, 100_000, 20_000))
     return tuple(found)
 
 
@@ -35,6 +37,7 @@ QUESTION = Question(
     plot=Plot(("jobs_per_s",)),
     rounds=5,
     targets=(
+        Target("no-op jobs, asyncio, to the usual floor", "engine, asyncio", 0.5, 0.8, against="usual floor, asyncio"),
         Target("no-op jobs, asyncio, to the floor", "engine, asyncio", 0.5, 0.8, against="floor, asyncio"),
         Target("no-op jobs, trio to asyncio", "engine, trio", 0.8, 0.95, against="engine, asyncio"),
         Target("submission in batches, to the floor", "engine, asyncio", 0.5, 0.8, "submit_per_s", "floor, asyncio"),

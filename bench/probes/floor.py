@@ -4,7 +4,8 @@ An engine's figure divided by this one, taken in the same minute, says how much 
 
 Jobs are packed envelopes in a stream, added by a script 500 at a time; one thread reads 500 at a time, a fixed set of
 slots unpacks and awaits a no-op for each, one thread stores the results, acknowledges and deletes by one script a
-batch. No timeouts, retries, registrations, statistics, argument checks or errors.
+batch. No timeouts, retries, registrations, statistics, argument checks or errors. Results of neighbours share a hash,
+as headrace keeps them; with --own-keys each has a key of its own, as is usual elsewhere.
 """
 
 import argparse
@@ -32,8 +33,25 @@ DONE = """
 local count = tonumber(ARGV[1])
 redis.call('XACK', KEYS[1], KEYS[2], unpack(ARGV, 2, count + 1))
 redis.call('XDEL', KEYS[1], unpack(ARGV, 2, count + 1))
-for at = count + 2, #ARGV do redis.call('SET', KEYS[3] .. ARGV[at - count], ARGV[at], 'PX', 300000) end
+{keep}
 return count
+"""
+OWN_KEYS = "for at = count + 2, #ARGV do redis.call('SET', KEYS[3] .. ARGV[at - count], ARGV[at], 'PX', 300000) end"
+#: A field is the last two characters of an entry, the rest ends its key: a hundred neighbours share one.
+SHARED_KEYS = """
+local groups = {}
+for at = count + 2, #ARGV do
+  local entry = ARGV[at - count]
+  local head = string.sub(entry, 1, -3)
+  local group = groups[head]
+  if not group then group = {} groups[head] = group end
+  local n = #group
+  group[n + 1], group[n + 2] = string.sub(entry, -2), ARGV[at]
+end
+for head, group in pairs(groups) do
+  redis.call('HSET', KEYS[3] .. head, unpack(group))
+  redis.call('PEXPIRE', KEYS[3] .. head, 300000)
+end
 """
 BATCH, READY_MAX, TURN_S, GATHER_S = 500, 2000, 0.005, 0.002
 #: A batch of large jobs is smaller: as many as these bytes hold.
@@ -70,7 +88,8 @@ class Floor:
     def __init__(self, socket: str, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
         self.reading, self.writing = client(socket), client(socket)
-        self.sha = self.writing.script_load(DONE)
+        keep = OWN_KEYS if arguments.own_keys else SHARED_KEYS
+        self.sha = self.writing.script_load(DONE.replace("{keep}", keep))
         self.ready: deque[tuple[bytes, bytes]] = deque()
         self.sleepers: deque[anyio.Event] = deque()
         self.done: list[tuple[bytes, object]] = []
@@ -167,6 +186,7 @@ def main() -> None:
     made.add_argument("--sleep-ms", type=float, default=0)
     made.add_argument("--payload", type=int, default=0, help="bytes of text that each job carries")
     made.add_argument("--no-results", action="store_true")
+    made.add_argument("--own-keys", action="store_true", help="a key for each result")
     arguments = made.parse_args()
     end_by_signal()
 
