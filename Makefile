@@ -8,6 +8,7 @@
 #   make test-wheel   the suite against the built wheel, without the checkout    ARGS="jobs workers" runs a part
 #   make docs         the pages, strictly, into site/
 #   make bench        one script per question, in bench/
+#   make bench-peers  headrace beside other engines, each in an environment of its own    ARGS="--only streaq --rounds 3"
 #   make lock         pin anew what pyproject.toml asks for (needs uv)
 #   make clean        remove what the verbs built; .venv stays (rm -rf .venv starts over)
 #
@@ -23,7 +24,7 @@ ARGS ?=
 # a journal that syncs, promises within a second, and processes of their own: they get the machine for themselves.
 PROCESSES ?= 2
 
-.PHONY: help venv lock test faults test-wheel check lint types layers demo bench docs clean
+.PHONY: help venv lock test faults test-wheel check lint types layers demo bench bench-peers docs clean
 
 help:
 	@sed -n 's/^#  *make /make /p' Makefile
@@ -81,6 +82,9 @@ demo: $(STAMP)
 
 bench: $(STAMP)
 	@for script in $(or $(ARGS),$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+bench-peers: $(STAMP)
+	@cd bench && ../$(BIN)/python -m peers.run $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py

@@ -5,7 +5,7 @@
  * handlers' ends, then the lists of waiting and active jobs. Its code is compiled while it runs: short runs show half
  * its speed. A job whose worker died is found stalled when its lock of 30 s lapses and runs again, once by default.
  *
- * node bullmq.mjs about | work | fill WARM COUNT | ping COUNT; plan.py says what BENCH_PLAN holds, marks.py what a file
+ * node bullmq.mjs about | work | fill WARM COUNT [FIRST] | ping COUNT; plan.py says what BENCH_PLAN holds, marks.py what a file
  * of marks is.
  */
 
@@ -113,18 +113,18 @@ async function produce(role, numbers) {
   const opts = { removeOnComplete: PLAN.results ? { age: RESULT_TTL_S } : true, removeOnFail: true };
   const made = (name, number) => ({ name, data: { number, other: OTHER, text: TEXT }, opts });
   const submit = async (from, to) => {
-    for (let first = from; first < to; first += BATCH) {
-      const length = Math.min(BATCH, to - first);
-      await queue.addBulk(Array.from({ length }, (_, at) => made(PLAN.handler, first + at)));
+    for (let number = from; number < to; number += BATCH) {
+      const length = Math.min(BATCH, to - number);
+      await queue.addBulk(Array.from({ length }, (_, at) => made(PLAN.handler, number + at)));
     }
   };
   await queue.waitUntilReady();
   let figures;
   if (role === "fill") {
-    const [warm, count] = numbers;
-    await submit(count, count + warm);
+    const [warm, count, first = 0] = numbers;
+    await submit(first + count, first + count + warm);
     const [began, cpu] = [performance.now(), process.cpuUsage()];
-    await submit(0, count);
+    await submit(first, first + count);
     const [tookMs, used] = [performance.now() - began, process.cpuUsage(cpu)];
     figures = { submit_per_s: count / (tookMs / 1000), submit_cpu_us: (used.user + used.system) / count };
   } else {

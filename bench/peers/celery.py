@@ -18,7 +18,7 @@ from .plan import OTHER, RESULT_TTL_S, SLEEP_S, SLOW_S, TEXT, About, Row, read_p
 
 PLAN = read_plan()
 UVLOOP = False
-COMMON = "apply_async in a loop, solo pool, prefetch 64 (sleep: 8 threads), no gossip, mingle, heartbeat, events, control"
+COMMON = "apply_async in a loop, solo pool, prefetch 64 (sleep: 8 threads), no gossip, mingle, heartbeat, events"
 ABOUT = About(
     packages=("celery", "kombu", "redis"),
     rows={

@@ -3,6 +3,7 @@
 Made again when the file of pins changes. What cannot be made is reported with the reason, never left out in silence.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -97,10 +98,8 @@ def make(name: str) -> Environment:
 
 def end(process: subprocess.Popen[str], number: int) -> None:
     """Send a signal to the group that a process leads, and wait for the process."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
     try:
         process.wait(timeout=10)
     except subprocess.TimeoutExpired:

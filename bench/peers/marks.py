@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from .plan import read_plan
 
-#: Cells of eight bytes: how many are done, the clock at the last one, then one for each stamp or slow job, begun and done.
+#: Cells of eight bytes: how many are done, the clock at the last, then one for each stamp, or slow job begun and done.
 DONE, LAST_NS, FIRST_CELL, ROOM = 0, 1, 2, 4096
 BYTES = 8 * (FIRST_CELL + 2 * ROOM)
 

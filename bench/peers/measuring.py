@@ -23,7 +23,7 @@ from . import marks
 from .environments import Environment, end, last_line
 from .plan import About, Plan
 
-#: A twentieth of the jobs first, and at least so many: connections, code compiled while it runs, prefetched batches.
+#: A tenth of the jobs on top comes first, and at least so many: connections, code compiled while it runs, prefetching.
 WARM_SHARE, WARM_MIN = 10, 100
 DEADLINE_S = 180.0
 LONE_JOBS, LONE_WARM = 400, 40
@@ -148,8 +148,8 @@ def place(peer: Peer, plan: Plan, fsync: str) -> Iterator[Place]:
         yield opened
 
 
-def wait_until(opened: Place, jobs: int, pause_s: float, deadline_s: float, workers: int = 1) -> marks.Seen:
-    """Wait until so many jobs are done, by so many workers at least.
+def wait_until(opened: Place, jobs: int, pause_s: float, deadline_s: float) -> marks.Seen:
+    """Wait until so many jobs are done.
 
     Raises:
         Failed: they were not within the deadline, or a worker ended.
@@ -157,7 +157,7 @@ def wait_until(opened: Place, jobs: int, pause_s: float, deadline_s: float, work
     began_s = time.monotonic()
     while True:
         seen = marks.look(opened.plan.marks)
-        if seen.count >= jobs and sum(count > 0 for count in seen.done.values()) >= workers:
+        if seen.count >= jobs:
             return seen
         if any(worker.poll() is not None for worker in opened.workers):
             raise Failed(f"a worker ended after {seen.count} jobs: {opened.complaint()}")
@@ -177,10 +177,13 @@ def throughput(peer: Peer, plan: Plan, jobs: int, workers: int, fsync: str) -> d
         filled = peer.environment.ask(opened.plan, "fill", str(warm), str(jobs))
         for _ in range(workers):
             opened.start_worker()
-        seen = wait_until(opened, warm, 0.005, DEADLINE_S, workers)
+        seen = wait_until(opened, warm, 0.005, DEADLINE_S)
+        while sum(count > 0 for count in seen.done.values()) < workers:
+            if seen.count > warm + jobs / 2:
+                raise Failed(f"{seen.count} of {jobs + warm} jobs were done before all workers began: raise --scale")
+            time.sleep(0.005)
+            seen = marks.look(opened.plan.marks)
         first = opened.read(time.monotonic(), seen.count)
-        if jobs + warm - first.count < jobs / 2:
-            raise Failed(f"{first.count} of {jobs + warm} jobs were done before all workers had begun: give it more jobs")
         seen = wait_until(opened, jobs + warm, 0.01, DEADLINE_S)
         while opened.pending():
             if time.monotonic() - seen.last_ns / 1e9 > DEADLINE_S:

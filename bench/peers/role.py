@@ -1,6 +1,6 @@
 """What runs in a peer's own environment: its worker, its producer, or what it says of itself.
 
-    python -m peers.role NAME about | work | fill WARM COUNT | ping COUNT
+    python -m peers.role NAME about | work | fill WARM COUNT [FIRST] | ping COUNT
 
 A peer's file has ABOUT, `work()`, which becomes the worker, and Producer, whose `many(handler, numbers)` and
 `one(handler, number)` may be coroutine functions, as may `open()` and `close()`.
@@ -27,17 +27,17 @@ async def done(outcome: Any) -> Any:
     return await outcome if inspect.isawaitable(outcome) else outcome
 
 
-async def fill(producer: Any, warm: int, count: int) -> dict[str, float]:
-    """Submit the warm-up, then the jobs; returns how fast the jobs were taken."""
+async def fill(producer: Any, warm: int, count: int, first: int = 0) -> dict[str, float]:
+    """Submit the warm-up, then the jobs, numbered from `first`; returns how fast the jobs were taken."""
     handler = read_plan().handler
 
     async def submit(numbers: Sequence[int]) -> None:
-        for first in range(0, len(numbers), BATCH):
-            await done(producer.many(handler, numbers[first : first + BATCH]))
+        for at in range(0, len(numbers), BATCH):
+            await done(producer.many(handler, numbers[at : at + BATCH]))
 
-    await submit(range(count, count + warm))
+    await submit(range(first + count, first + count + warm))
     began_s, cpu_s = time.perf_counter(), time.process_time()
-    await submit(range(count))
+    await submit(range(first, first + count))
     took_s = time.perf_counter() - began_s
     return {"submit_per_s": count / took_s, "submit_cpu_us": (time.process_time() - cpu_s) / count * 1e6}
 

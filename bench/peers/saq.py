@@ -23,7 +23,7 @@ ABOUT = About(
     packages=("saq", "redis"),
     rows={"": Row("gathered enqueue, concurrency 50 (sleep 100), timeout 0, uvloop, hiredis", 6_000, 6_000)},
     promise="kept until it is done; by default (retries=1) a sweep aborts it",
-    redelivery="sweep each 60 s, heartbeat off, retries 1 by default; the probe sets sweep 1 s, heartbeat 1 s, retries 5",
+    redelivery="sweep each 60 s, heartbeat off, retries 1 by default; the probe: 1 s, 1 s, retries 5",
     redelivery_s=30,
     pending=(("ZCARD", "saq:default:incomplete"),),
 )

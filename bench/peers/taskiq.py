@@ -19,7 +19,7 @@ from .plan import OTHER, RESULT_TTL_S, SLEEP_S, SLOW_S, TEXT, About, Row, read_p
 PLAN = read_plan()
 ABOUT = About(
     packages=("taskiq", "taskiq-redis", "redis"),
-    rows={"": Row("RedisStreamBroker, gathered kiq, 100 async, prefetch 100, --no-parse, uvloop, hiredis", 12_000, 12_000)},
+    rows={"": Row("RedisStreamBroker, gathered kiq, 100 jobs, prefetch 100, uvloop, hiredis", 12_000, 12_000)},
     promise="kept until it is acknowledged; runs again, once new jobs come",
     redelivery="idle_timeout: 600 s by default; the probe sets 1 s, and a lock timeout of 1 s (none by default)",
     redelivery_s=30,
