@@ -1,9 +1,9 @@
 """arq: no batch call, so `enqueue_job` gathered 1000 at a time; 100 jobs at once, uvloop, hiredis.
 
-`keep_result=0` where none are kept. `poll_delay`, 0.5 s by default, is how often the worker looks for jobs: it bounds throughput and makes a lone job wait.
-Here 0.01 s; the variant "default" leaves it alone. Counted: handlers' ends, then the sorted set, from which a job is
-removed when it is done. A job whose worker died runs again when its in-progress key lapses: `job_timeout` (300 s by
-default) plus 10 s.
+`keep_result=0` where none are kept. `poll_delay`, 0.5 s by default, is how often the worker looks for jobs: it bounds
+throughput and makes a lone job wait. Here 0.01 s; the variant "default" leaves it alone. Counted: handlers' ends, then
+the sorted set, from which a job is removed when it is done. A job whose worker died runs again when its in-progress key
+lapses: `job_timeout` (300 s by default) plus 10 s.
 """
 
 import asyncio

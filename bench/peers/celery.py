@@ -26,17 +26,19 @@ ABOUT = About(
         "late": Row(f"{COMMON}; task_acks_late", 4_000, 4_000),
     },
     promise="acknowledged before it runs by default, so lost; late: kept until it has run",
-    redelivery="visibility_timeout: 3600 s by default; the probe sets 2 s",
+    redelivery="visibility_timeout 3600 s, looked for each 100 s by default; the probe: 2 s, 1 s, prefork 10",
     redelivery_s=45,
     pending=(("LLEN", "celery"), ("HLEN", "unacked")),
 )
+#: Looked for each second, each time: by default each 10 s, each tenth time.
+FAST = {"visibility_timeout": 2, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
 URL = f"redis+socket://{PLAN.socket}"
 app = Celery("bench", broker=URL, backend=URL if PLAN.results else None)
 app.conf.update(
     task_ignore_result=not PLAN.results, result_expires=RESULT_TTL_S, worker_enable_remote_control=False,
     worker_send_task_events=False, task_acks_late=PLAN.variant == "late", worker_hijack_root_logger=False,
     worker_prefetch_multiplier=64 if PLAN.handler == "noop" else 8, broker_connection_retry_on_startup=True,
-    broker_transport_options={"visibility_timeout": 2} if PLAN.redeliver_fast else {},
+    broker_transport_options=FAST if PLAN.redeliver_fast else {},
 )  # fmt: skip
 
 
@@ -90,7 +92,7 @@ class Producer:
 def work() -> None:
     """Become the worker, by the documented command."""
     pool = {"noop": ["solo"], "stamp": ["solo"], "sleep": ["threads", "--concurrency", "8"]}.get(
-        PLAN.handler, ["threads", "--concurrency", str(ABOUT.loss_slots)]
+        PLAN.handler, ["prefork", "--concurrency", str(ABOUT.loss_slots)]
     )
     os.execv(sys.executable, [
         sys.executable, "-m", "celery", "--app", "peers.celery", "worker", "--pool", *pool, "--loglevel", "WARNING",

@@ -1,9 +1,9 @@
 """huey: jobs submitted by calling them in a loop (there is no batch call), the thread consumer, no periodic jobs, `-q`.
 
 2 threads for handlers that do nothing, 4 for those that sleep and for lone jobs; 1 to 32 were tried. A job is popped
-before it runs: what a dying consumer was at is gone, by design. Counted: handlers' ends, then the list; nothing is there
-to acknowledge. With results: RedisExpireHuey; they are written after the handler's end, so the last few are not
-waited for.
+before it runs: what a dying consumer was at is gone, by design. Counted: handlers' ends, then the list; nothing is
+acknowledged. With results: RedisExpireHuey; they are written after the handler's end, so the last few are not waited
+for.
 """
 
 import os

@@ -45,7 +45,8 @@ def probe(peer: Peer, fsync: str) -> dict[str, float]:
         "never_ran": sum(count == 0 for count in ended),
         "ran_twice": sum(count > 1 for count in ended),
         "waited_s": settled_s - killed_s,
-        "new_jobs_needed": nudges * NUDGE_JOBS,
+        "new_jobs": nudges * NUDGE_JOBS,
+        "patience_s": peer.about.redelivery_s,
     }
 
 
@@ -58,7 +59,7 @@ def wait(opened: Place, patience_s: float) -> tuple[int, float]:
         now_missing = sum(count == 0 for count in marks.runs(opened.plan.marks, JOBS)[1])
         if now_missing < missing:
             missing, moved_s = now_missing, time.monotonic()
-        if missing and time.monotonic() - max(moved_s, nudged_s) > QUIET_S:
+        if missing and time.monotonic() - max(moved_s, nudged_s) > QUIET_S * (1 + nudges):
             first = JOBS + nudges * NUDGE_JOBS
             opened.peer.environment.ask(opened.plan, "fill", "0", str(NUDGE_JOBS), str(first))
             nudges, nudged_s = nudges + 1, time.monotonic()

@@ -2,8 +2,7 @@
 
 With results: `result_ttl=500`, its default; without: `result_ttl=0`, which deletes the job at its end. Counted:
 handlers' ends, then the list and the registry of started jobs. A job whose worker died runs again only if it was
-enqueued with a `Retry`, once its heartbeat has lapsed (60 s and more) and a worker does its maintenance (each 600 s by
-default).
+enqueued with a `Retry`, 60 s after its timeout, when a worker does its maintenance (each 600 s by default).
 """
 
 import os
@@ -24,14 +23,14 @@ ABOUT = About(
     packages=("rq", "redis"),
     rows={"": Row("enqueue_many of 1000, SimpleWorker, JSON, no job timeout, hiredis", 1_000, 1_000)},
     promise="kept; fails for good unless it has a Retry, then runs again",
-    redelivery="heartbeat 90 s, maintenance each 600 s, no Retry by default; the probe: 61 s, each 1 s, Retry(3)",
+    redelivery="job timeout (180 s) + 60 s, looked for each 600 s, no Retry by default; the probe: 61 s, 1 s, Retry(3)",
     redelivery_s=120,
     pending=(("LLEN", "rq:queue:default"), ("ZCARD", "rq:wip:default")),
     loss_slots=1,
 )
 URL = f"unix://{PLAN.socket}"
 OPTIONS = {
-    "timeout": -1, "result_ttl": 500 if PLAN.results else 0, "retry": Retry(max=3) if PLAN.redeliver_fast else None,
+    "timeout": 1 if PLAN.redeliver_fast else -1, "result_ttl": 500 if PLAN.results else 0, "retry": Retry(max=3) if PLAN.redeliver_fast else None,
 }  # fmt: skip
 
 
@@ -75,7 +74,7 @@ class Producer:
 
 def work() -> None:
     """Become the worker, by the documented command."""
-    fast = ["--maintenance-interval", "1", "--job-monitoring-interval", "1"] if PLAN.redeliver_fast else []
+    fast = ["--maintenance-interval", "1", "--worker-ttl", "20"] if PLAN.redeliver_fast else []
     os.execv(sys.executable, [
         sys.executable, "-m", "rq.cli", "worker", "--worker-class", "rq.worker.SimpleWorker", "--quiet",
         "--serializer", "json", "--url", URL, *fast, "default",

@@ -1,8 +1,9 @@
 """saq: no batch call, so `enqueue` gathered 1000 at a time; uvloop, hiredis; `timeout=0`, and `ttl=-1` for no results.
 
 Counted: handlers' ends, then the sorted set of incomplete jobs. Concurrency 50 for handlers that do nothing, 100 for
-those that sleep. A job whose worker died comes back when a sweep (each 60 s by default) finds its timeout or heartbeat
-passed, and only if it has `retries` above the default of 1; otherwise the sweep aborts it.
+those that sleep. A job whose worker died comes back when a sweep finds its timeout or heartbeat passed (each 60 s by
+default; a lock of 60 s keeps it at that), and only if it has `retries` above the default of 1; otherwise the sweep
+aborts it.
 """
 
 import asyncio
@@ -23,8 +24,8 @@ ABOUT = About(
     packages=("saq", "redis"),
     rows={"": Row("gathered enqueue, concurrency 50 (sleep 100), timeout 0, uvloop, hiredis", 6_000, 6_000)},
     promise="kept until it is done; by default (retries=1) a sweep aborts it",
-    redelivery="sweep each 60 s, heartbeat off, retries 1 by default; the probe: 1 s, 1 s, retries 5",
-    redelivery_s=30,
+    redelivery="sweep each 60 s, heartbeat off, retries 1 by default; the probe: 60 s (a lock), 1 s, retries 5",
+    redelivery_s=90,
     pending=(("ZCARD", "saq:default:incomplete"),),
 )
 uvloop.install()

@@ -1,8 +1,8 @@
 """streaq: `enqueue_many` of 1000 in one pipeline, 100 at once, as many prefetched, uvloop.
 
-`ttl=0` where no results are kept. Counted: handlers' ends, then the length of the stream, from which a finished job is deleted. Concurrency from 16 to 100
-and prefetch from 100 to 500 are within a tenth of each other. A worker's unfinished jobs are claimed by others once
-`idle_timeout` has passed (60 s by default, renewed while they run).
+`ttl=0` where no results are kept. Counted: handlers' ends, then the length of the stream, from which a finished job is
+deleted. Concurrency from 16 to 100 and prefetch from 100 to 500 are within a tenth of each other. A worker's unfinished
+jobs are claimed by others once `idle_timeout` has passed (60 s by default, renewed while they run).
 """
 
 import os

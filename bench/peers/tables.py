@@ -92,8 +92,11 @@ def submission(figures: Figures, results: bool) -> str:
     """Return the table of batched submission, measured while the queues for (b) were filled."""
     lines = [
         [
-            row, figures.middle("b", results, row, "submit_per_s"), figures.spread("b", results, row, "submit_per_s"),
-            figures.ratio("b", results, row, "submit_per_s"), figures.middle("b", results, row, "submit_cpu_us", ",.1f"),
+            row,
+            figures.middle("b", results, row, "submit_per_s"),
+            figures.spread("b", results, row, "submit_per_s"),
+            figures.ratio("b", results, row, "submit_per_s"),
+            figures.middle("b", results, row, "submit_cpu_us", ",.1f"),
         ]
         for row in figures.names("b", results)
         if figures.middle("b", results, row, "submit_per_s")
@@ -123,15 +126,18 @@ def about(rows: Sequence[dict[str, object]], skipped: dict[str, str]) -> str:
 
 def losses(records: Sequence[Record]) -> str:
     """Return the table of the loss probe."""
-    names = ("busy_when_killed", "never_ran", "ran_twice", "waited_s", "new_jobs_needed")
+    names = ("busy_when_killed", "never_ran", "ran_twice", "waited_s", "new_jobs", "patience_s")
     lines = []
     for record in records:
         figures: dict[str, float] = record["figures"] or {}  # type: ignore[assignment]
-        cells = [f"not measured: {record['failed']}", *[""] * 4]
+        cells = [f"not measured: {record['failed']}", *[""] * 5]
         if figures:
             cells = [f"{figures[name]:,.0f}" for name in names]
         lines.append([str(record["row"]), *cells])
-    heads = ("", "busy when killed", "never ran", "ran twice", "s from the kill to the last", "new jobs meanwhile")
+    heads = (
+        "", "busy when killed", "not run by the end", "ran twice", "s from the kill to the last job",
+        "new jobs meanwhile", "given up after s without one",
+    )  # fmt: skip
     return table(heads, lines)
 
 
