@@ -37,26 +37,23 @@ const ABOUT = {
 
 /** The marks of this process: the same cells as in marks.py, written to the file every few milliseconds. */
 class Marks {
-  static FIRST_CELL = 2;
+  static FIRST_CELL = 1;
   static ROOM = 4096;
   constructor() {
     this.cells = new BigInt64Array(Marks.FIRST_CELL + 2 * Marks.ROOM);
     this.file = fs.openSync(`${PLAN.marks}/${process.pid}.marks`, "w+");
     this.count = 0;
     this.written = 0;
-    this.lastNs = 0n;
     setInterval(() => this.write(false), 5);
   }
   write(all) {
     if (this.count === this.written && !all) return;
     this.written = this.count;
     this.cells[0] = BigInt(this.count);
-    this.cells[1] = this.lastNs;
     fs.writeSync(this.file, all ? this.cells : this.cells.subarray(0, Marks.FIRST_CELL), 0, undefined, 0);
   }
   done() {
     this.count += 1;
-    this.lastNs = process.hrtime.bigint();
   }
   stamp(sentUs) {
     this.cells[Marks.FIRST_CELL + (this.count % Marks.ROOM)] = process.hrtime.bigint() - BigInt(sentUs) * 1000n;

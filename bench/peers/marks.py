@@ -1,8 +1,7 @@
-"""What handlers leave behind: how many ran, when the last one did, how long each had waited, which ones ran.
+"""What handlers leave behind: how many ran, how long each had waited, which ones ran.
 
 Each worker process has a file of its own, mapped into memory, named by its process id; the driver reads them all. A
-mark is two stores into the map below a lock, about 0.2 us, the same for every peer, and survives kill -9. Nothing goes
-over Redis. bullmq.mjs writes the same file.
+mark is a store into the map below a lock, the same for every peer, and survives kill -9. Nothing goes over Redis. bullmq.mjs writes the same file.
 """
 
 import contextlib
@@ -11,12 +10,11 @@ import os
 import pathlib
 import threading
 import time
-from dataclasses import dataclass
 
 from .plan import read_plan
 
-#: Cells of eight bytes: how many are done, the clock at the last, then one for each stamp, or slow job begun and done.
-DONE, LAST_NS, FIRST_CELL, ROOM = 0, 1, 2, 4096
+#: Cells of eight bytes: how many are done, then one for each stamp, or slow job begun and done.
+DONE, FIRST_CELL, ROOM = 0, 1, 4096
 BYTES = 8 * (FIRST_CELL + 2 * ROOM)
 
 
@@ -25,12 +23,12 @@ class Marks:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._lock = threading.Lock()
-        self._cells: memoryview | None = None
+        self._forget()
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        self._cells, self._lock = None, threading.Lock()
+        self._lock, self._count = threading.Lock(), 0
+        self._cells: memoryview | None = None
 
     def _open(self) -> memoryview:
         path = os.path.join(self._folder, f"{os.getpid()}.marks")
@@ -42,18 +40,19 @@ class Marks:
     def done(self) -> None:
         """Count a job."""
         with self._lock:
-            cells = self._cells or self._open()
-            cells[DONE] += 1
-            cells[LAST_NS] = time.monotonic_ns()
+            self._count = count = self._count + 1
+            try:
+                self._cells[DONE] = count  # type: ignore[index]
+            except TypeError:  # the first one: there is no file yet
+                self._open()[DONE] = count
 
     def stamp(self, sent_us: int) -> None:
         """Count a job and write down how long ago it was submitted."""
         waited_ns = time.monotonic_ns() - sent_us * 1000
         with self._lock:
             cells = self._cells or self._open()
-            cells[FIRST_CELL + cells[DONE] % ROOM] = waited_ns
-            cells[DONE] += 1
-            cells[LAST_NS] = time.monotonic_ns()
+            cells[FIRST_CELL + self._count % ROOM] = waited_ns
+        self.done()
 
     def begin(self, number: int) -> None:
         """Say that a slow job's handler began."""
@@ -66,29 +65,10 @@ class Marks:
         with self._lock:
             cells = self._cells or self._open()
             cells[FIRST_CELL + ROOM + number] += 1
-            cells[DONE] += 1
-            cells[LAST_NS] = time.monotonic_ns()
+        self.done()
 
 
 marks = Marks(read_plan().marks)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The marks of all workers together.
-
-    Args:
-        done: Jobs done, by process.
-        last_ns: The monotonic clock at the last of them.
-    """
-
-    done: dict[str, int]
-    last_ns: int
-
-    @property
-    def count(self) -> int:
-        """Return how many jobs are done."""
-        return sum(self.done.values())
 
 
 def _cells(path: pathlib.Path, count: int) -> memoryview:
@@ -96,15 +76,13 @@ def _cells(path: pathlib.Path, count: int) -> memoryview:
         return memoryview(file.read(8 * count).ljust(8 * count, b"\0")).cast("q")
 
 
-def look(folder: str) -> Seen:
-    """Return what all workers have counted."""
-    done, last_ns = {}, 0
+def look(folder: str) -> dict[str, int]:
+    """Return how many jobs each process has counted."""
+    done = {}
     for path in pathlib.Path(folder).glob("*.marks"):
         with contextlib.suppress(OSError):
-            cells = _cells(path, 2)
-            done[path.stem] = cells[DONE]
-            last_ns = max(last_ns, cells[LAST_NS])
-    return Seen(done, last_ns)
+            done[path.stem] = _cells(path, 1)[DONE]
+    return done
 
 
 def waits_ms(folder: str) -> list[float]:

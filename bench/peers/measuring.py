@@ -148,21 +148,22 @@ def place(peer: Peer, plan: Plan, fsync: str) -> Iterator[Place]:
         yield opened
 
 
-def wait_until(opened: Place, jobs: int, pause_s: float, deadline_s: float) -> marks.Seen:
-    """Wait until so many jobs are done.
+def wait_until(opened: Place, jobs: int, pause_s: float, deadline_s: float) -> dict[str, int]:
+    """Wait until so many jobs are done; returns how many each process has done.
 
     Raises:
         Failed: they were not within the deadline, or a worker ended.
     """
     began_s = time.monotonic()
     while True:
-        seen = marks.look(opened.plan.marks)
-        if seen.count >= jobs:
-            return seen
+        done = marks.look(opened.plan.marks)
+        count = sum(done.values())
+        if count >= jobs:
+            return done
         if any(worker.poll() is not None for worker in opened.workers):
-            raise Failed(f"a worker ended after {seen.count} jobs: {opened.complaint()}")
+            raise Failed(f"a worker ended after {count} jobs: {opened.complaint()}")
         if time.monotonic() - began_s > deadline_s:
-            raise Failed(f"{seen.count} of {jobs} jobs within {deadline_s:.0f} s: {opened.complaint()}")
+            raise Failed(f"{count} of {jobs} jobs within {deadline_s:.0f} s: {opened.complaint()}")
         time.sleep(pause_s)
 
 
@@ -177,25 +178,26 @@ def throughput(peer: Peer, plan: Plan, jobs: int, workers: int, fsync: str) -> d
         filled = peer.environment.ask(opened.plan, "fill", str(warm), str(jobs))
         for _ in range(workers):
             opened.start_worker()
-        seen = wait_until(opened, warm, 0.005, DEADLINE_S)
-        while sum(count > 0 for count in seen.done.values()) < workers:
-            if seen.count > warm + jobs / 2:
-                raise Failed(f"{seen.count} of {jobs + warm} jobs were done before all workers began: raise --scale")
+        counts = wait_until(opened, warm, 0.005, DEADLINE_S)
+        while sum(count > 0 for count in counts.values()) < workers:
+            if sum(counts.values()) > warm + jobs / 2:
+                raise Failed("half of the jobs were done before all workers began: raise --scale")
             time.sleep(0.005)
-            seen = marks.look(opened.plan.marks)
-        first = opened.read(time.monotonic(), seen.count)
-        seen = wait_until(opened, jobs + warm, 0.01, DEADLINE_S)
-        while opened.pending():
-            if time.monotonic() - seen.last_ns / 1e9 > DEADLINE_S:
-                raise Failed(f"all jobs ran, but {opened.pending()} are still pending: {opened.complaint()}")
+            counts = marks.look(opened.plan.marks)
+        first = opened.read(time.monotonic(), sum(counts.values()))
+        counts = wait_until(opened, jobs + warm, 0.005, DEADLINE_S)
+        ran_s = time.monotonic()
+        while pending := opened.pending():
+            if time.monotonic() - ran_s > DEADLINE_S:
+                raise Failed(f"all jobs ran, but {pending} are still pending: {opened.complaint()}")
             time.sleep(0.002)
-        last = opened.read(time.monotonic(), seen.count)
+        last = opened.read(time.monotonic(), sum(counts.values()))
         memory_mb = rss_mb([worker.pid for worker in opened.workers])
     done = last.count - first.count
     return {
         "jobs": done,
         "jobs_per_s": done / (last.at_s - first.at_s),
-        "ran_per_s": done / (seen.last_ns / 1e9 - first.at_s),
+        "ran_per_s": done / (ran_s - first.at_s),
         "worker_cpu_us": (last.worker_cpu_s - first.worker_cpu_s) / done * 1e6,
         "server_cpu_us": (last.server_cpu_s - first.server_cpu_s) / done * 1e6,
         "commands_per_job": (last.commands - first.commands) / done,

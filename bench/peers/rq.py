@@ -23,15 +23,17 @@ ABOUT = About(
     packages=("rq", "redis"),
     rows={"": Row("enqueue_many of 1000, SimpleWorker, JSON, no job timeout, hiredis", 1_000, 1_000)},
     promise="kept; fails for good unless it has a Retry, then runs again",
-    redelivery="job timeout (180 s) + 60 s, looked for each 600 s, no Retry by default; the probe: 61 s, 1 s, Retry(3)",
+    redelivery="timeout (180 s) + 60 s, checked each 600 s, no Retry by default; the probe: 61 s, 1 s, Retry(3)",
     redelivery_s=120,
     pending=(("LLEN", "rq:queue:default"), ("ZCARD", "rq:wip:default")),
     loss_slots=1,
 )
 URL = f"unix://{PLAN.socket}"
 OPTIONS = {
-    "timeout": 1 if PLAN.redeliver_fast else -1, "result_ttl": 500 if PLAN.results else 0, "retry": Retry(max=3) if PLAN.redeliver_fast else None,
-}  # fmt: skip
+    "timeout": 1 if PLAN.redeliver_fast else -1,
+    "result_ttl": 500 if PLAN.results else 0,
+    "retry": Retry(max=3) if PLAN.redeliver_fast else None,
+}
 
 
 def noop(number: int, other: int, text: str) -> int:
