@@ -1,10 +1,12 @@
 """What handlers leave behind: how many ran, how long each had waited, which ones ran.
 
 Each worker process has a file of its own, mapped into memory, named by its process id; the driver reads them all. A
-mark is a store into the map below a lock, the same for every peer, and survives kill -9. Nothing goes over Redis. bullmq.mjs writes the same file.
+mark is a store into the map, the same for every peer, and survives kill -9. Nothing goes over Redis. bullmq.mjs writes
+the same file.
 """
 
 import contextlib
+import itertools
 import mmap
 import os
 import pathlib
@@ -13,8 +15,9 @@ import time
 
 from .plan import read_plan
 
-#: Cells of eight bytes: how many are done, then one for each stamp, or slow job begun and done.
-DONE, FIRST_CELL, ROOM = 0, 1, 4096
+#: Cells of eight bytes. The nth job done writes n into one of the first, in turn; the greatest is the count. So threads
+#: need no lock, which would cost more than all else here. Then one for each stamp, or slow job begun and done.
+COUNT_CELLS, FIRST_CELL, ROOM = 64, 64, 4096
 BYTES = 8 * (FIRST_CELL + 2 * ROOM)
 
 
@@ -27,7 +30,7 @@ class Marks:
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        self._lock, self._count = threading.Lock(), 0
+        self._lock, self._next = threading.Lock(), itertools.count(1).__next__
         self._cells: memoryview | None = None
 
     def _open(self) -> memoryview:
@@ -37,22 +40,22 @@ class Marks:
             self._cells = memoryview(mmap.mmap(file.fileno(), BYTES)).cast("q")
         return self._cells
 
-    def done(self) -> None:
-        """Count a job."""
-        with self._lock:
-            self._count = count = self._count + 1
-            try:
-                self._cells[DONE] = count  # type: ignore[index]
-            except TypeError:  # the first one: there is no file yet
-                self._open()[DONE] = count
+    def done(self) -> int:
+        """Count a job; returns how many there are."""
+        count = self._next()
+        try:
+            self._cells[count % COUNT_CELLS] = count  # type: ignore[index]
+        except TypeError:  # the first one: there is no file yet
+            with self._lock:
+                (self._cells or self._open())[count % COUNT_CELLS] = count
+        return count
 
     def stamp(self, sent_us: int) -> None:
         """Count a job and write down how long ago it was submitted."""
         waited_ns = time.monotonic_ns() - sent_us * 1000
         with self._lock:
             cells = self._cells or self._open()
-            cells[FIRST_CELL + self._count % ROOM] = waited_ns
-        self.done()
+            cells[FIRST_CELL + self.done() % ROOM] = waited_ns
 
     def begin(self, number: int) -> None:
         """Say that a slow job's handler began."""
@@ -81,7 +84,7 @@ def look(folder: str) -> dict[str, int]:
     done = {}
     for path in pathlib.Path(folder).glob("*.marks"):
         with contextlib.suppress(OSError):
-            done[path.stem] = _cells(path, 1)[DONE]
+            done[path.stem] = max(_cells(path, COUNT_CELLS))
     return done
 
 
@@ -90,7 +93,7 @@ def waits_ms(folder: str) -> list[float]:
     waits: list[float] = []
     for path in pathlib.Path(folder).glob("*.marks"):
         cells = _cells(path, FIRST_CELL + ROOM)
-        waits += [cells[FIRST_CELL + at] / 1e6 for at in range(min(cells[DONE], ROOM))]
+        waits += [cells[FIRST_CELL + at] / 1e6 for at in range(1, 1 + min(max(cells[:COUNT_CELLS]), ROOM - 1))]
     return waits
 
 
