@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -45,7 +46,11 @@ class Environment:
     def ask(self, plan: Plan, role: str, *rest: str) -> dict[str, object]:
         """Run a role to its end and return the JSON of its last line."""
         process = self.start(plan, role, *rest, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        out, problems = process.communicate()
+        try:
+            out, problems = process.communicate()
+        finally:
+            if process.poll() is None:  # an interrupted driver leaves nothing behind
+                end(process, signal.SIGKILL)
         if process.returncode:
             raise NotMade(f"{role} failed: {last_line(problems)}")
         answer: dict[str, object] = json.loads(out.strip().splitlines()[-1])
@@ -103,5 +108,5 @@ def end(process: subprocess.Popen[str], number: int) -> None:
     try:
         process.wait(timeout=10)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -135,6 +136,7 @@ def write(name: str, where: dict[str, object], records: list[tables.Record], row
 def main() -> None:
     """Make the environments, measure, write and print."""
     arguments = parse()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the workers as Ctrl-C does
     skipped: dict[str, str] = {}
     rows = list(peers(arguments.only, skipped))
     known = {peer.name for peer in rows} | {peer.environment.name for peer in rows} | set(skipped)
