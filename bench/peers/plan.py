@@ -53,8 +53,8 @@ class Row:
 
     Args:
         settings: The settings in words, for the tables.
-        noop_count: Jobs of one run with handlers that do nothing: three to five seconds of work.
-        sleep_count: Jobs of one run with handlers that sleep 1 ms.
+        noop_count: Jobs for each worker, with handlers that do nothing: three to five seconds of work.
+        sleep_count: Jobs for each worker, with handlers that sleep 1 ms.
     """
 
     settings: str

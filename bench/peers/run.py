@@ -68,7 +68,8 @@ def measure(peer: measuring.Peer, question: str, results: bool, arguments: argpa
     if question == "e":
         return measuring.latency(peer, plan, arguments.fsync)
     row = peer.about.rows[peer.variant]
-    jobs = max(200, round((row.sleep_count if handler == "sleep" else row.noop_count) * arguments.scale))
+    jobs = (row.sleep_count if handler == "sleep" else row.noop_count) * workers
+    jobs = max(200, round(jobs * arguments.scale))
     return measuring.throughput(peer, plan, jobs, workers, arguments.fsync)
 
 
