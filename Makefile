@@ -9,6 +9,7 @@
 #   make docs         the pages, strictly, into site/
 #   make bench        all questions of bench/, about 20 minutes    ARGS="slots fsync" asks some
 #   make bench-quick  the same in about 3 minutes, to see that all works
+#   make bench-peers  headrace beside other engines, each in an environment of its own    ARGS="--only streaq --rounds 3"
 #   make lock         pin anew what pyproject.toml asks for (needs uv)
 #   make clean        remove what the verbs built; .venv stays (rm -rf .venv starts over)
 #
@@ -24,7 +25,7 @@ ARGS ?=
 # a journal that syncs, promises within a second, and processes of their own: they get the machine for themselves.
 PROCESSES ?= 2
 
-.PHONY: help venv lock test faults test-wheel check lint types layers demo bench bench-quick docs clean
+.PHONY: help venv lock test faults test-wheel check lint types layers demo bench bench-quick bench-peers docs clean
 
 help:
 	@sed -n 's/^#  *make /make /p' Makefile
@@ -85,6 +86,9 @@ bench: $(STAMP)
 
 bench-quick: $(STAMP)
 	$(BIN)/python bench/run.py --quick $(ARGS)
+
+bench-peers: $(STAMP)
+	@cd bench && ../$(BIN)/python -m peers.run $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
