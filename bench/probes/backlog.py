@@ -27,6 +27,8 @@ from .latency import percentiles
 WARM_UP = 3_000
 SUBMIT_COUNT = 10_000
 LOOK_S = 0.02
+#: Up to so many jobs the start of a second process takes longer than it saves.
+ONE_FILLS_MAX = 500_000
 
 
 class Watched:
@@ -79,7 +81,7 @@ async def submit(socket: str, arguments: argparse.Namespace) -> None:
 
 def fill(socket: str, queued: int) -> None:
     """Have children fill the queue; two for a long one, since one does not keep the server busy."""
-    parts = 2 if queued > 500_000 else 1
+    parts = 2 if queued > ONE_FILLS_MAX else 1
     each = -(-queued // parts)
     children: list[subprocess.Popen[bytes]] = []
     try:
