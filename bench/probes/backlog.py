@@ -27,6 +27,8 @@ from .latency import percentiles
 WARM_UP = 3_000
 SUBMIT_COUNT = 10_000
 LOOK_S = 0.02
+#: Up to so many jobs the start of a second process takes longer than it saves.
+ONE_FILLS_MAX = 500_000
 
 
 class Watched:
@@ -57,9 +59,15 @@ class Watched:
         return refused
 
     def measured(self, until_count: int) -> tuple[int, float]:
-        """Return how many jobs were settled after the warm-up, and in how many seconds."""
+        """Return how many jobs were settled after the warm-up, and in how many seconds.
+
+        Raises:
+            SystemExit: no batch came after the warm-up; the measurement was given too few jobs.
+        """
         first = next((mark for mark in self.settled if mark[1] >= WARM_UP), self.settled[0])
         last = next((mark for mark in self.settled if mark[1] >= until_count), self.settled[-1])
+        if last[1] <= first[1]:
+            raise SystemExit(f"{until_count} jobs are over in the warm-up of {WARM_UP}: measure more, such as 20000")
         return last[1] - first[1], last[0] - first[0]
 
 
@@ -79,7 +87,7 @@ async def submit(socket: str, arguments: argparse.Namespace) -> None:
 
 def fill(socket: str, queued: int) -> None:
     """Have children fill the queue; two for a long one, since one does not keep the server busy."""
-    parts = 2 if queued > 500_000 else 1
+    parts = 2 if queued > ONE_FILLS_MAX else 1
     each = -(-queued // parts)
     children: list[subprocess.Popen[bytes]] = []
     try:
@@ -105,6 +113,7 @@ async def work(socket: str, arguments: argparse.Namespace, memory_mb: list[float
             if watched.settled_count >= WARM_UP:
                 memory_mb.append(rss_mb())
             await anyio.sleep(LOOK_S)
+        memory_mb.append(rss_mb())
     engine.connection.close()
     return watched, starts
 
