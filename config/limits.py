@@ -135,6 +135,8 @@ SETTLE_BATCH_MAX_COUNT: Final = 1_000
 SETTLE_BACKLOG_MAX_COUNT: Final = 5_000
 #: Jobs fetched and not started, whatever the slots: 20 ms of work at full speed.
 PREFETCH_MAX_COUNT: Final = 2_000
+#: Bytes of them: half a second of what a local server sends. Large jobs are few a second, so less depth starves nobody.
+PREFETCH_MAX_BYTES: Final = 64 * _MIB
 #: Jobs that one call of a batch handler takes at most: as many as are settled in one call.
 BATCH_MAX_COUNT: Final = 1_000
 #: How long a batch handler's job waits for company: a row inserted 50 ms later is still at once to people.

@@ -152,6 +152,7 @@ class Fetcher:
         self._away_s = AWAY_FIRST_S
         self.last_fetch_s = time.monotonic()
         if leases:
+            self._weigh(leases)
             self._take(leases)
             self._charge(leases)
         elif not self._broker.waits:
@@ -241,6 +242,13 @@ class Fetcher:
             if room > 0:
                 rooms[queue] = min(room, limits.FETCH_BATCH_MAX_COUNT)
         return rooms
+
+    def _weigh(self, leases: Sequence[Lease]) -> None:
+        """Tell the pools that these may be for how large they are on average."""
+        size_bytes = sum([len(lease.body) for lease in leases])
+        queues = self._feeds if len(self._feeds) == 1 else {lease.source.queue for lease in leases}
+        for pool in {pool for queue in queues for pool in self._feeds[queue]}:
+            self._prefetch[pool].weigh(len(leases), size_bytes)
 
     def _charge(self, leases: Sequence[Lease]) -> None:
         """Share jobs by weight: each queue earns its share of what came, and those that were read pay what they gave.

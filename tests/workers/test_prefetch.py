@@ -61,3 +61,25 @@ def test_samples_too_short_change_nothing() -> None:
     assert before == prefetch.observe(1000.1005, 1500)
     # What was done in between is counted with the next sample that is long enough.
     assert abs(20_000 * HOLD_S - prefetch.observe(1000.2, 3000)) <= 1
+
+
+def test_large_jobs_get_less() -> None:
+    """What is held is bounded in bytes: at once when large jobs come, and no more when they are gone."""
+    prefetch, megabyte = Prefetch(), 1024 * 1024
+    depths(1_000_000, 1, prefetch=prefetch)
+    prefetch.weigh(500, 500 * 100)
+    assert limits.PREFETCH_MAX_COUNT == prefetch.depth
+    prefetch.weigh(10, 10 * megabyte)
+    assert limits.PREFETCH_MAX_BYTES // megabyte == prefetch.depth
+    prefetch.weigh(1, 1000 * megabyte)
+    assert 0 == prefetch.depth
+    for _ in range(100):
+        prefetch.weigh(500, 500 * 100)
+    assert limits.PREFETCH_MAX_COUNT == prefetch.observe(1002.0, 3_000_000)
+
+
+def test_nothing_weighs_nothing() -> None:
+    """Empty bodies take no bytes, and the depth is bounded by count alone."""
+    prefetch = Prefetch()
+    prefetch.weigh(3, 0)
+    assert limits.PREFETCH_MAX_COUNT == depths(1_000_000, 1, prefetch=prefetch)[-1]
