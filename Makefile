@@ -4,7 +4,9 @@
 #   make demo         the whole way of a job, on this machine, in a few seconds
 #   make test         the suite; but for the fault tests in two processes    ARGS="tests/jobs -x" runs a part
 #   make faults       the fault tests at full length: hundreds of kills, minutes of bad network    ARGS="-k kill"
-#   make check        lint and format, types, layers; also each by itself; make -k check shows all that fails
+#   make check        lint and format, types, layers, guard; also each by itself; make -k check shows all that fails
+#   make guard        what a job costs, counted and compared with bench/baseline.json    ARGS=--callgrind
+#   make baseline     write that file anew, and say what is different
 #   make test-wheel   the suite against the built wheel, without the checkout    ARGS="jobs workers" runs a part
 #   make docs         the pages, strictly, into site/
 #   make bench        all questions of bench/, about 20 minutes    ARGS="slots fsync" asks some
@@ -25,7 +27,7 @@ ARGS ?=
 # a journal that syncs, promises within a second, and processes of their own: they get the machine for themselves.
 PROCESSES ?= 2
 
-.PHONY: help venv lock test faults test-wheel check lint types layers demo bench bench-quick bench-peers docs clean
+.PHONY: help venv lock test faults test-wheel check lint types layers guard baseline demo bench bench-quick bench-peers docs clean
 
 help:
 	@sed -n 's/^#  *make /make /p' Makefile
@@ -65,7 +67,7 @@ test-wheel: $(STAMP)
 	cd tests && env -u PYTHONPATH ../.venv-wheel/bin/python -P packaging/assert_installed.py
 	cd tests && env -u PYTHONPATH ../.venv-wheel/bin/python -P -m pytest -q -p no:cacheprovider $(ARGS)
 
-check: lint types layers
+check: lint types layers guard
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -77,6 +79,12 @@ types: $(STAMP)
 
 layers: $(STAMP)
 	$(BIN)/lint-imports --no-logo
+
+guard: $(STAMP)
+	$(BIN)/python bench/guard.py $(ARGS)
+
+baseline: $(STAMP)
+	$(BIN)/python bench/guard.py --update $(ARGS)
 
 demo: $(STAMP)
 	$(BIN)/headrace demo $(ARGS)
