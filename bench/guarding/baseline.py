@@ -107,8 +107,10 @@ def read() -> Baseline:
         raise BadBaseline(f"{path} cannot be read: {error.strerror}; {mend}") from None
     except msgspec.MsgspecError as error:
         raise BadBaseline(f"{path} is damaged: {error}; {mend}") from None
-    rows = [*baseline.server.values(), *(row for rows in baseline.python.values() for row in rows.values())]
-    without = sorted({figure for row in rows for figure in row.figures} - set(baseline.margins))
+    groups = [baseline.server, *baseline.python.values(), *baseline.machine.values()]
+    without = sorted(
+        {figure for rows in groups for row in rows.values() for figure in row.figures} - {*baseline.margins}
+    )
     if without:
         raise BadBaseline(f"{path} is damaged: it has no margin for {', '.join(without)}; {mend}")
     return baseline
