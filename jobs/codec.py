@@ -80,6 +80,17 @@ class EnvelopeOptions(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
         """Starts in all before those of the present entry."""
         return max(self.starts, self.deliveries)
 
+    @property
+    def are_of_the_run(self) -> bool:
+        """Whether they say no more than how this first try is run: then its end is that of a job without options."""
+        return (
+            self.attempt == 1
+            and self.result_ttl_s is None
+            and self.unique is None
+            and self.id is None
+            and not (self.deliveries or self.interruptions or self.starts)
+        )
+
 
 NO_OPTIONS: Final = EnvelopeOptions()
 

@@ -166,7 +166,11 @@ class BrokerSink:
         twin_value, twin_run_ms = None, -1
         for outcome in outcomes:
             work = outcome.work
-            if outcome.status is succeeded and work.envelope.options is None and not work.lease.interruptions:
+            if (
+                outcome.status is succeeded
+                and ((options := work.envelope.options) is None or options.are_of_the_run)
+                and not work.lease.interruptions
+            ):
                 lease, name, ttl_ms, value = work.lease, work.label, work.ttl_ms, outcome.value
                 run_ms = int(outcome.run_s * 1000)
                 if (
