@@ -45,7 +45,7 @@ QUESTION = Question(
              "trips_per_job", "producer_cpu_us_per_job", "rss_mb", "lost", "duplicates"),
     compared=("jobs_per_s", "cpu_us_per_job", "server_cpu_us_per_job"),
     plot=Plot(("jobs_per_s",)),
-    rounds=4,
+    rounds=3,
     targets=(*map(target, ON), target("result waited for", "submitted, not waited for")),
     as_cost=True,
     notes="Costs are in jobs/s, and CPU as ratios. The last two have a producer process that submits while the worker "

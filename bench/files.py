@@ -28,6 +28,7 @@ QUESTION = Question(
     ),
     figures=("records_per_s", "mb_per_s", "cpu_us_per_record", "fsyncs", "rss_mb", "lost", "duplicates"),
     compared=("records_per_s", "cpu_us_per_record"),
+    rounds=2,
     plot=Plot(("records_per_s",), log_y=True),
     notes="never: synced when the file is closed. interval: within a second. always: before a record counts; "
     "one sync serves a whole gathered write. The async file is unbuffered and never synced.",

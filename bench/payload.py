@@ -35,6 +35,7 @@ QUESTION = Question(
     figures=("jobs_per_s", "mb_per_s", "submit_per_s", "cpu_us_per_job", "server_cpu_us_per_job", "run_p99_ms",
              "rss_mb", "lost", "duplicates"),
     compared=("jobs_per_s", "submit_per_s", "cpu_us_per_job"),
+    rounds=2,
     plot=Plot(("jobs_per_s",), "lines", "bytes of text in each job", log_y=True),
     notes="MB/s counts the text alone, on its way from the server to the handler. Results are on, and empty.",
 )  # fmt: skip

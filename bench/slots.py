@@ -29,6 +29,7 @@ QUESTION = Question(
     cases=cases(),
     figures=("jobs_per_s", "cpu_us_per_job", "server_cpu_us_per_job", "run_p50_ms", "run_p99_ms", "rss_mb", "lost",
              "duplicates"),
+    rounds=2,
     plot=Plot(("jobs_per_s",), "lines", "slots"),
     notes="Results are on. The handler's own time counts in the latencies: a wait of 1 ms takes longer than 1 ms where "
     "thousands of timers end at once.",
