@@ -4,6 +4,7 @@ A drained SIGTERM or SIGINT exits 0, a second one hurries. The API of --http is 
 theirs, so requests and jobs share no loop.
 """
 
+import gc
 import importlib.util
 import signal
 import sys
@@ -97,6 +98,10 @@ def command(
 
 
 async def _work(engine: Engine, weights: dict[str, int] | None, held: Leash | None, *, burst: bool) -> None:
+    # What is loaded by now stays. A full collection would look through all of it: 50 to 80 ms, measured with trio, in
+    # which no job runs and no timeout is kept.
+    gc.collect()
+    gc.freeze()
     stop = Stop()
     if held is not None:
         held.attach(stop, patience_s=engine.settings.drain_timeout_s + _AFTER_DRAIN_S)

@@ -23,6 +23,26 @@ def test_a_job_is_worked_on_and_the_drain_exits_0(stage) -> None:
     assert ("slow", "succeeded", "rested") == (shown["queue"], shown["status"], shown["result"])
 
 
+COLLECTING = """
+import gc
+from headrace import Engine
+
+engine = Engine()
+
+
+@engine.job
+async def frozen() -> int:
+    return gc.get_freeze_count()
+"""
+
+
+def test_what_is_loaded_at_the_start_is_collected_no_more(stage) -> None:
+    """A worker's modules are out of the garbage collector's sight, so that a full collection is short."""
+    (stage.folder / "collecting.py").write_text(COLLECTING)
+    stage.start("run", "collecting:engine").until(" working ")
+    assert 10_000 < int(stage.headrace("submit", "frozen", "--wait", "20").stdout)
+
+
 def test_names_and_arguments_are_checked_against_the_workers(stage, invoke) -> None:
     """With a worker there, an unknown name and wrong arguments exit 2; --allow-unknown accepts the name."""
     stage.worker("--loop", "trio")
