@@ -25,6 +25,7 @@ UV ?= uv
 ARGS ?=
 # Most tests wait for something most of the time; a file's tests stay together, for they share a server. Fault tests have
 # a journal that syncs, promises within a second, and processes of their own: they get the machine for themselves.
+# Of those that either loop could run each runs on one of the two, in turn; `make faults` runs all.
 PROCESSES ?= 2
 
 .PHONY: help venv lock test faults test-wheel check lint types layers guard baseline demo bench bench-quick bench-peers docs clean
