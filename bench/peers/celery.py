@@ -8,13 +8,12 @@ hash of unacknowledged messages. With results: the Redis result backend.
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 
 from celery import Celery
 
-from .marks import marks
-from .plan import OTHER, RESULT_TTL_S, SLEEP_S, SLOW_S, TEXT, About, Row, read_plan
+from .blocking import HANDLERS as BODIES
+from .plan import OTHER, RESULT_TTL_S, TEXT, About, Row, read_plan
 
 PLAN = read_plan()
 UVLOOP = False
@@ -40,36 +39,7 @@ app.conf.update(
     worker_prefetch_multiplier=64 if PLAN.handler == "noop" else 8, broker_connection_retry_on_startup=True,
     broker_transport_options=FAST if PLAN.redeliver_fast else {},
 )  # fmt: skip
-
-
-@app.task(name="noop")
-def noop(number: int, other: int, text: str) -> int:
-    marks.done()
-    return number
-
-
-@app.task(name="sleep")
-def sleep(number: int, other: int, text: str) -> int:
-    time.sleep(SLEEP_S)
-    marks.done()
-    return number
-
-
-@app.task(name="stamp")
-def stamp(number: int, other: int, text: str) -> int:
-    marks.stamp(number)
-    return number
-
-
-@app.task(name="slow")
-def slow(number: int, other: int, text: str) -> int:
-    marks.begin(number)
-    time.sleep(SLOW_S)
-    marks.end(number)
-    return number
-
-
-HANDLERS = {"noop": noop, "sleep": sleep, "stamp": stamp, "slow": slow}
+HANDLERS = {name: app.task(name=name)(body) for name, body in BODIES.items()}
 
 
 class Producer:

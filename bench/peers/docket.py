@@ -7,7 +7,6 @@ connections". Counted: handlers' ends, then the stream, from which a finished jo
 claimed after `redelivery_timeout` (5 minutes by default).
 """
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,8 +14,8 @@ from datetime import timedelta
 import uvloop
 from docket import Docket, Worker
 
-from .marks import marks
-from .plan import OTHER, RESULT_TTL_S, SLEEP_S, SLOW_S, TEXT, About, Row, read_plan
+from .coroutines import HANDLERS
+from .plan import OTHER, RESULT_TTL_S, TEXT, About, Row, read_plan
 
 PLAN = read_plan()
 COMMON = "add_many of 1000, concurrency 100, 1000 connections, uvloop, hiredis"
@@ -31,32 +30,6 @@ ABOUT = About(
     redelivery_s=30,
     pending=(("XLEN", "docket:stream"),),
 )  # fmt: skip
-
-
-async def noop(number: int, other: int, text: str) -> int:
-    marks.done()
-    return number
-
-
-async def sleep(number: int, other: int, text: str) -> int:
-    await asyncio.sleep(SLEEP_S)
-    marks.done()
-    return number
-
-
-async def stamp(number: int, other: int, text: str) -> int:
-    marks.stamp(number)
-    return number
-
-
-async def slow(number: int, other: int, text: str) -> int:
-    marks.begin(number)
-    await asyncio.sleep(SLOW_S)
-    marks.end(number)
-    return number
-
-
-HANDLERS = {"noop": noop, "sleep": sleep, "stamp": stamp, "slow": slow}
 
 
 def make_docket() -> Docket:

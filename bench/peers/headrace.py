@@ -9,12 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-import anyio
-
 from headrace import Engine
 
-from .marks import marks
-from .plan import OTHER, RESULT_TTL_S, SLEEP_S, SLOW_S, TEXT, About, Row, read_plan
+from .coroutines import HANDLERS as BODIES
+from .plan import OTHER, RESULT_TTL_S, TEXT, About, Row, read_plan
 
 PLAN = read_plan()
 UVLOOP = False
@@ -33,36 +31,7 @@ engine = Engine(
     f"unix://{PLAN.socket}", slots=ABOUT.loss_slots if PLAN.handler == "slow" else 100,
     result_ttl=RESULT_TTL_S if PLAN.results else 0, **({"lease": "1s"} if PLAN.redeliver_fast else {}),
 )  # fmt: skip
-
-
-@engine.job
-async def noop(number: int, other: int, text: str) -> int:
-    marks.done()
-    return number
-
-
-@engine.job
-async def sleep(number: int, other: int, text: str) -> int:
-    await anyio.sleep(SLEEP_S)
-    marks.done()
-    return number
-
-
-@engine.job
-async def stamp(number: int, other: int, text: str) -> int:
-    marks.stamp(number)
-    return number
-
-
-@engine.job
-async def slow(number: int, other: int, text: str) -> int:
-    marks.begin(number)
-    await anyio.sleep(SLOW_S)
-    marks.end(number)
-    return number
-
-
-HANDLERS = {"noop": noop, "sleep": sleep, "stamp": stamp, "slow": slow}
+HANDLERS = {name: engine.job(body) for name, body in BODIES.items()}
 
 
 class Producer:

@@ -8,13 +8,12 @@ for.
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 
 from huey import RedisExpireHuey, RedisHuey
 
-from .marks import marks
-from .plan import OTHER, RESULT_TTL_S, SLEEP_S, SLOW_S, TEXT, About, Row, read_plan
+from .blocking import HANDLERS as BODIES
+from .plan import OTHER, RESULT_TTL_S, TEXT, About, Row, read_plan
 
 PLAN = read_plan()
 UVLOOP = False
@@ -32,36 +31,7 @@ huey = (
     if PLAN.results
     else RedisHuey("bench", url=URL, results=False)
 )
-
-
-@huey.task(name="noop")
-def noop(number: int, other: int, text: str) -> int:
-    marks.done()
-    return number
-
-
-@huey.task(name="sleep")
-def sleep(number: int, other: int, text: str) -> int:
-    time.sleep(SLEEP_S)
-    marks.done()
-    return number
-
-
-@huey.task(name="stamp")
-def stamp(number: int, other: int, text: str) -> int:
-    marks.stamp(number)
-    return number
-
-
-@huey.task(name="slow")
-def slow(number: int, other: int, text: str) -> int:
-    marks.begin(number)
-    time.sleep(SLOW_S)
-    marks.end(number)
-    return number
-
-
-HANDLERS = {"noop": noop, "sleep": sleep, "stamp": stamp, "slow": slow}
+HANDLERS = {name: huey.task(name=name)(body) for name, body in BODIES.items()}
 
 
 class Producer:

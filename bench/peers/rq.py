@@ -7,15 +7,13 @@ enqueued with a `Retry`, 60 s after its timeout, when a worker does its maintena
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 
 from redis import Redis
 from rq import Queue, Retry
 from rq.serializers import JSONSerializer
 
-from .marks import marks
-from .plan import OTHER, SLEEP_S, SLOW_S, TEXT, About, Row, read_plan
+from .plan import OTHER, TEXT, About, Row, read_plan
 
 PLAN = read_plan()
 UVLOOP = False
@@ -36,29 +34,6 @@ OPTIONS = {
 }
 
 
-def noop(number: int, other: int, text: str) -> int:
-    marks.done()
-    return number
-
-
-def sleep(number: int, other: int, text: str) -> int:
-    time.sleep(SLEEP_S)
-    marks.done()
-    return number
-
-
-def stamp(number: int, other: int, text: str) -> int:
-    marks.stamp(number)
-    return number
-
-
-def slow(number: int, other: int, text: str) -> int:
-    marks.begin(number)
-    time.sleep(SLOW_S)
-    marks.end(number)
-    return number
-
-
 class Producer:
     """Submits."""
 
@@ -66,12 +41,12 @@ class Producer:
         self.queue = Queue(connection=Redis(unix_socket_path=PLAN.socket), serializer=JSONSerializer)
 
     def many(self, handler: str, numbers: Sequence[int]) -> None:
-        prepare, name = Queue.prepare_data, f"peers.rq.{handler}"
+        prepare, name = Queue.prepare_data, f"peers.blocking.{handler}"
         self.queue.enqueue_many([prepare(name, (number, OTHER, TEXT), **OPTIONS) for number in numbers])
 
     def one(self, handler: str, number: int) -> None:
         options = {"job_timeout": -1, "result_ttl": OPTIONS["result_ttl"]}
-        self.queue.enqueue(f"peers.rq.{handler}", args=(number, OTHER, TEXT), **options)
+        self.queue.enqueue(f"peers.blocking.{handler}", args=(number, OTHER, TEXT), **options)
 
 
 def work() -> None:

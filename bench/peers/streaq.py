@@ -10,11 +10,10 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
-import anyio
 from streaq import Worker
 
-from .marks import marks
-from .plan import OTHER, RESULT_TTL_S, SLEEP_S, SLOW_S, TEXT, About, Row, read_plan
+from .coroutines import HANDLERS as BODIES
+from .plan import OTHER, RESULT_TTL_S, TEXT, About, Row, read_plan
 
 PLAN = read_plan()
 ABOUT = About(
@@ -31,36 +30,7 @@ worker = Worker(
     idle_timeout=2 if PLAN.redeliver_fast else 60,
 )  # fmt: skip
 options = {"silent": True, "ttl": timedelta(seconds=RESULT_TTL_S) if PLAN.results else 0}
-
-
-@worker.task(**options)
-async def noop(number: int, other: int, text: str) -> int:
-    marks.done()
-    return number
-
-
-@worker.task(**options)
-async def sleep(number: int, other: int, text: str) -> int:
-    await anyio.sleep(SLEEP_S)
-    marks.done()
-    return number
-
-
-@worker.task(**options)
-async def stamp(number: int, other: int, text: str) -> int:
-    marks.stamp(number)
-    return number
-
-
-@worker.task(**options)
-async def slow(number: int, other: int, text: str) -> int:
-    marks.begin(number)
-    await anyio.sleep(SLOW_S)
-    marks.end(number)
-    return number
-
-
-HANDLERS = {"noop": noop, "sleep": sleep, "stamp": stamp, "slow": slow}
+HANDLERS = {name: worker.task(**options)(body) for name, body in BODIES.items()}
 
 
 class Producer:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
-from .marks import marks
-from .plan import OTHER, RESULT_TTL_S, SLEEP_S, SLOW_S, TEXT, About, Row, read_plan
+from .coroutines import HANDLERS as BODIES
+from .plan import OTHER, RESULT_TTL_S, TEXT, About, Row, read_plan
 
 PLAN = read_plan()
 ABOUT = About(
@@ -32,36 +32,7 @@ broker = RedisStreamBroker(
 )  # fmt: skip
 if PLAN.results:
     broker = broker.with_result_backend(RedisAsyncResultBackend(URL, result_ex_time=RESULT_TTL_S))
-
-
-@broker.task(task_name="noop")
-async def noop(number: int, other: int, text: str) -> int:
-    marks.done()
-    return number
-
-
-@broker.task(task_name="sleep")
-async def sleep(number: int, other: int, text: str) -> int:
-    await asyncio.sleep(SLEEP_S)
-    marks.done()
-    return number
-
-
-@broker.task(task_name="stamp")
-async def stamp(number: int, other: int, text: str) -> int:
-    marks.stamp(number)
-    return number
-
-
-@broker.task(task_name="slow")
-async def slow(number: int, other: int, text: str) -> int:
-    marks.begin(number)
-    await asyncio.sleep(SLOW_S)
-    marks.end(number)
-    return number
-
-
-HANDLERS = {"noop": noop, "sleep": sleep, "stamp": stamp, "slow": slow}
+HANDLERS = {name: broker.task(task_name=name)(body) for name, body in BODIES.items()}
 
 
 class Producer:

@@ -17,7 +17,7 @@
 -- Returns how many entries were acknowledged now, or -1 when the registration is gone and nothing was done.
 -- A record may be empty, for none.
 -- include counting
-redis.call('ZREM', KEYS[1], '') -- a write that is allowed at maxmemory must come first, else SET is refused there
+redis.call('ZREM', KEYS[1], '') -- a write that is allowed at maxmemory must come first, else HSET is refused there
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return -1 end
 
 local count, ttl = tonumber(ARGV[5]), tonumber(ARGV[3])
