@@ -116,7 +116,7 @@ class Session:
             )
         self._going.append((command, process, log))
         ends_s = time.monotonic() + DEADLINE_S
-        while missing := _missing(command.expected, log.read_text()):
+        while missing := unprinted(command.expected, log.read_text(), in_order=False):
             assert process.poll() is None, f"{command.place}: {command.line} ended:\n{log.read_text()}"
             assert time.monotonic() < ends_s, f"{command.place}: never printed {missing!r}:\n{log.read_text()}"
             time.sleep(0.02)
@@ -132,19 +132,25 @@ class Session:
         assert 0 == self._code, f"{command.place}: {command.line} ended with {self._code}:\n{log.read_text()}"
 
     def _compare(self, place: str, expected: tuple[str, ...], printed: str) -> None:
-        missing = _missing(tuple(self._here(line) for line in expected), printed)
+        missing = unprinted(tuple(self._here(line) for line in expected), printed)
         assert missing is None, f"{place}: {missing!r} was not printed; this was:\n{printed}"
 
 
-def _missing(expected: tuple[str, ...], printed: str) -> str | None:
-    """Return the first line that was not printed, in order; None when all were."""
+def unprinted(expected: tuple[str, ...], printed: str, *, in_order: bool = True) -> str | None:
+    """Return the first line that was not printed; None when all were.
+
+    Args:
+        expected: Lines, in which "..." stands for anything.
+        printed: What was printed.
+        in_order: Each must come after the one before it. Not for what several processes print into one terminal.
+    """
     at = 0
     for line in expected:
         pattern = ".*".join(map(re.escape, line.rstrip().split("...")))
         found = re.compile(rf"^{pattern}\s*$", re.MULTILINE).search(printed, at)
         if found is None:
             return line
-        at = found.end()
+        at = found.end() if in_order else 0
     return None
 
 
