@@ -6,6 +6,7 @@ lasts until somebody mends something is raised. `Results` is owned by one event 
 """
 
 import time
+from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -14,6 +15,7 @@ import anyio
 
 from headrace.jobs.codec import ResultRecord
 from headrace.jobs.errors import BrokerUnavailable, WaitTimeout
+from headrace.workers import native
 from headrace.workers.runners.portal import Portal
 
 from .broker.control import OpenBroker, cancel_one
@@ -38,6 +40,7 @@ class Results:
         self._looks = looks_of(broker)
         self._courier = Courier(waits)
         self._portal: Portal | None = None
+        self._new: list[Wait] = []  #: begun since the loop went round last
 
     @property
     def broker(self) -> OpenBroker:
@@ -61,17 +64,22 @@ class Results:
             self._portal = Portal.open()
         notices = _Notices()
         wait = Wait(job_id, partial(self._portal.post, notices.note))
-        self._looks.put(wait)
+        if not self._new:
+            self._portal.post(self._put)
+        self._new.append(wait)
         try:
-            with anyio.move_on_after(timeout_s):
-                while not wait.done:
-                    await notices.next()
-            with anyio.move_on_after(FIRST_LOOK_S):
-                while _is_unanswered(wait, self._looks):
-                    await notices.next()
+            await notices.until(lambda: wait.done, timeout_s)
+            if _is_unanswered(wait, self._looks):
+                await notices.until(lambda: not _is_unanswered(wait, self._looks), FIRST_LOOK_S)
         finally:
-            self._looks.leave(wait)
+            if wait.record is None:
+                self._looks.leave(wait)
         return _end(wait, self._looks, timeout_s)
+
+    def _put(self) -> None:
+        """Hand on those who began to wait since the last time, together."""
+        new, self._new = self._new, []
+        self._looks.put(new)
 
     async def view(self, job_id: str) -> JobView | None:
         """Return what is known of a job; None when it never was."""
@@ -89,18 +97,43 @@ class Results:
 class _Notices:
     """Wakes the one coroutine that waits; in its loop."""
 
-    __slots__ = ("_came",)
+    __slots__ = ("_came", "_event", "_is_late")
 
     def __init__(self) -> None:
-        self._came = anyio.Event()
+        self._came = self._is_late = False
+        self._event: anyio.Event | None = None
 
     def note(self) -> None:
-        self._came.set()
+        self._came = True
+        if self._event is not None:
+            self._event.set()
 
-    async def next(self) -> None:
-        """Return once something was noted since the last time."""
-        await self._came.wait()
-        self._came = anyio.Event()
+    async def until(self, is_over: Callable[[], bool], timeout_s: float | None) -> None:
+        """Return once something is over, asked at each notice, or the time is."""
+        if timeout_s is None:
+            await self._until(is_over)
+            return
+        self._is_late = False
+        call_off = native.call_later(timeout_s, self._be_late)
+        if call_off is None:
+            with anyio.move_on_after(timeout_s):
+                await self._until(is_over)
+            return
+        try:
+            await self._until(is_over)
+        finally:
+            call_off()
+
+    async def _until(self, is_over: Callable[[], bool]) -> None:
+        while not is_over() and not self._is_late:
+            if not self._came:
+                self._event = anyio.Event()
+                await self._event.wait()
+            self._came = False
+
+    def _be_late(self) -> None:
+        self._is_late = True
+        self.note()
 
 
 def wait_blocking(broker: OpenBroker, job_id: str, timeout_s: float | None) -> ResultRecord:
@@ -108,7 +141,7 @@ def wait_blocking(broker: OpenBroker, job_id: str, timeout_s: float | None) -> R
     looks, notices = looks_of(broker), SimpleQueue[None]()
     wait = Wait(job_id, partial(notices.put, None))
     ends_s = None if timeout_s is None else time.monotonic() + timeout_s
-    looks.put(wait)
+    looks.put([wait])
     try:
         while not wait.done and _waited(notices, ends_s):
             pass

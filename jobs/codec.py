@@ -82,11 +82,10 @@ class EnvelopeOptions(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
 
     @property
     def are_of_the_run(self) -> bool:
-        """Whether they say no more than how this first try is run: then its end is that of a job without options."""
+        """Whether they say no more than how this first try is run, and its key: a success needs no closer look."""
         return (
             self.attempt == 1
             and self.result_ttl_s is None
-            and self.unique is None
             and self.id is None
             and not (self.deliveries or self.interruptions or self.starts)
         )

@@ -5,6 +5,7 @@ index. This file makes and takes apart; it decides nothing.
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -39,6 +40,7 @@ class JobId(msgspec.Struct, frozen=True):
     delayed: bool
 
 
+@lru_cache(maxsize=2048)  # a batch of ids is taken apart several times on its way
 def parse(job_id: str) -> JobId | None:
     """Take an id apart; None where it cannot be one."""
     queue, colon, entry = job_id.partition(":")

@@ -57,7 +57,7 @@ class Wait:
         self.error: Exception | None = None
         self.was_answered = False
         self.has_left = False
-        self.told_by: tuple[str, bytes, Tell] | None = None  #: what the watch calls, once it does
+        self.told_by: tuple[str, tuple[bytes, Tell]] | None = None  #: what the watch calls, once it does
 
     @property
     def done(self) -> bool:
@@ -91,23 +91,23 @@ class Looks:
         """Why the server cannot be asked now; None while it can."""
         return self._away or self._watch.away
 
-    def put(self, wait: Wait) -> None:
-        """Look for a job soon, and from then on whenever there is cause, until it has ended or `leave`."""
+    def put(self, waits: Iterable[Wait]) -> None:
+        """Look for jobs soon, and from then on whenever there is cause, until each has ended or `leave`."""
         if self._pid != os.getpid():
             self._begin()
         with self._lock:
-            if not wait.has_left and not wait.done:
-                self._line[wait] = None
+            for wait in waits:
+                if not wait.has_left and not wait.done:
+                    self._line[wait] = None
+            if self._line:
                 self._run_thread()
 
     def leave(self, wait: Wait) -> None:
-        """Look no more for whoever waits no longer."""
+        """Look no more for whoever waits no longer; one who has a record need not say so."""
         with self._lock:
             wait.has_left = True
             self._line.pop(wait, None)
-            told_by, wait.told_by = wait.told_by, None
-        if told_by is not None:
-            self._watch.drop(*told_by)
+        self._have_untold([wait])
 
     def _begin(self) -> None:
         """Start afresh: in a forked child there is no thread, and the lock may be held for ever."""
@@ -173,6 +173,7 @@ class Looks:
         waits = [wait for wait in waits if not wait.done and not wait.has_left]
         self._have_told(waits)
         records, gone = see(self._broker, dict.fromkeys(wait.job_id for wait in waits))
+        self._have_untold([wait for wait in waits if wait.job_id in records or wait.job_id in gone])
         for wait in waits:
             error = missing(wait.job_id, existed=gone[wait.job_id]) if wait.job_id in gone else None
             wait.answer(records.get(wait.job_id), error)
@@ -191,26 +192,42 @@ class Looks:
 
     def _have_told(self, waits: Sequence[Wait]) -> None:
         """Have the watch tell them from now on: before the look, so that nothing falls in between."""
-        new = [(wait, parts) for wait in waits if wait.told_by is None and (parts := ids.parse(wait.job_id))]
-        self._watch.follow(tuple(dict.fromkeys(parts.queue for _, parts in new)))
-        for wait, parts in new:
-            told_by = (parts.queue, parts.entry.encode(), partial(self._tell, wait))
-            while not self._broker.events.closed and not self._add(wait, told_by):
-                self._watch.follow((parts.queue,))
+        new: dict[str, list[Wait]] = {}
+        for wait in waits:
+            if wait.told_by is None and (parts := ids.parse(wait.job_id)) is not None:
+                new.setdefault(parts.queue, []).append(wait)
+        self._watch.follow(tuple(new))
+        for queue, some in new.items():
+            while not self._broker.events.closed and not self._add(queue, some):
+                self._watch.follow((queue,))
 
-    def _add(self, wait: Wait, told_by: tuple[str, bytes, Tell]) -> bool:
+    def _add(self, queue: str, waits: Sequence[Wait]) -> bool:
         with self._lock:
-            if not wait.has_left:
-                if not self._watch.add(*told_by):
-                    return False
-                wait.told_by = told_by
+            here = [wait for wait in waits if not wait.has_left]
+            tells = [(wait.job_id[len(queue) + 1 :].encode(), partial(self._tell, wait)) for wait in here]
+            if not self._watch.add(queue, tells):
+                return False
+            for wait, told_by in zip(here, tells, strict=True):
+                wait.told_by = (queue, told_by)
         return True
+
+    def _have_untold(self, waits: Sequence[Wait]) -> None:
+        """Have the watch leave them alone."""
+        told_by: dict[str, list[tuple[bytes, Tell]]] = {}
+        with self._lock:
+            for wait in waits:
+                if wait.told_by is not None:
+                    queue, tell = wait.told_by
+                    told_by.setdefault(queue, []).append(tell)
+                    wait.told_by = None
+        for queue, tells in told_by.items():
+            self._watch.drop(queue, tells)
 
     def _tell(self, wait: Wait, record: ResultRecord | None) -> None:
         if record is not None:
             wait.answer(record)
         else:
-            self.put(wait)
+            self.put([wait])
 
     def _put_off(self, waits: Sequence[Wait], error: BrokerUnavailable, pause_s: float) -> None:
         seldom.warning("server away", retry_in_s=round(pause_s, 2), error=str(error))

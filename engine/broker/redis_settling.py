@@ -29,14 +29,14 @@ _KINDS: Final = {Kind.DONE: b"done", Kind.RETRY: b"retry", Kind.DEAD: b"dead"}
 
 def calls_for(keys: Keys, dispositions: Sequence[Disposition], dead_ttl_ms: int) -> list[Call]:
     """Return the script calls that carry out dispositions, each with the number of jobs in it."""
-    plain: dict[tuple[Source, int], list[Disposition]] = {}
+    plain: dict[tuple[Source, int, bool], list[Disposition]] = {}
     special: dict[Source, list[Disposition]] = {}
     back: dict[tuple[Source, int], list[bytes]] = {}
     done = Kind.DONE
     for disposition in dispositions:
         lease = disposition.lease
-        if disposition.kind is done and lease.moved_id is None and not disposition.unique and not disposition.caller_id:
-            key = (lease.source, disposition.ttl_ms)
+        if disposition.kind is done and lease.moved_id is None and not disposition.caller_id:
+            key = (lease.source, disposition.ttl_ms, not disposition.unique)
             group = plain.get(key)
             if group is None:
                 plain[key] = group = []
@@ -48,7 +48,7 @@ def calls_for(keys: Keys, dispositions: Sequence[Disposition], dead_ttl_ms: int)
             special.setdefault(lease.source, []).append(disposition)
 
     calls: list[Call] = []
-    for (source, ttl_ms), group in plain.items():
+    for (source, ttl_ms, _), group in plain.items():
         for i in range(0, len(group), _CHUNK):
             calls += _done(keys.of(source.queue), source, ttl_ms, group[i : i + _CHUNK])
     for source, group in special.items():
@@ -95,10 +95,11 @@ def _done(keys: QueueKeys, source: Source, ttl_ms: int, group: list[Disposition]
         half = len(group) // 2
         return _done(keys, source, ttl_ms, group[:half]) + _done(keys, source, ttl_ms, group[half:])
     size_bytes = sum([len(each.lease.body) for each in group if each.lease.counted])
-    six = (keys.workers, keys.jobs, keys.results, keys.delayed, keys.meta, keys.events)
+    uniques = [disposition.unique for disposition in group] if group[0].unique else []
+    seven = (keys.workers, keys.jobs, keys.results, keys.delayed, keys.meta, keys.events, keys.unique)
     told = pack_plain(source.member, entries, group)
     command = script("settle").call(
-        six,
+        seven,
         source.member,
         GROUP,
         ttl_ms,
@@ -106,7 +107,9 @@ def _done(keys: QueueKeys, source: Source, ttl_ms: int, group: list[Disposition]
         len(entries),
         stream_max_count(told),
         told,
+        f"{source.queue}:" if uniques else "",
         *entries,
+        *uniques,
         *records,
     )
     return [(command, len(group))]

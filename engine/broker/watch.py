@@ -126,33 +126,38 @@ class Watch:
                 followed.left_at_s = now_s
         return True
 
-    def add(self, queue: str, rest: bytes, tell: Tell) -> bool:
-        """Have `tell` called soon after a job has ended, or when there is cause to look for it.
+    def add(self, queue: str, tells: Iterable[tuple[bytes, Tell]]) -> bool:
+        """Have each `tell` called soon after its job has ended, or when there is cause to look for it.
 
         Args:
-            queue: The job's queue.
-            rest: What follows the colon in its id.
-            tell: Called from the watch's thread, more than once at worst.
+            queue: The queue of all these jobs.
+            tells: For each what follows the colon in its id, and what is called: from the watch's thread, with a record
+                once and then no more, and without one more than once at worst.
 
         Returns:
-            False when the queue is not followed any more.
+            False when the queue is not followed any more; then nothing was added.
         """
         with self._lock:
             followed = self._queues.get(queue)
-            if followed is not None:
+            if followed is None:
+                return False
+            for rest, tell in tells:
                 followed.tells.setdefault(rest, []).append(tell)
-            return followed is not None
+            return True
 
-    def drop(self, queue: str, rest: bytes, tell: Tell) -> None:
-        """Call it no more."""
+    def drop(self, queue: str, tells: Iterable[tuple[bytes, Tell]]) -> None:
+        """Call them no more."""
         with self._lock:
             followed = self._queues.get(queue)
-            tells = followed.tells.get(rest) if followed is not None else None
-            if followed is None or tells is None or tell not in tells:
+            if followed is None:
                 return
-            tells.remove(tell)
-            if not tells:
-                del followed.tells[rest]
+            for rest, tell in tells:
+                others = followed.tells.get(rest)
+                if others is not None and tell in others:
+                    others.remove(tell)
+                    if not others:
+                        del followed.tells[rest]
+            if not followed.tells:
                 followed.left_at_s = time.monotonic()
 
     def listen(self, queue: str, wake: Wake) -> None:
@@ -303,12 +308,16 @@ class Watch:
             records = self._broker.records([f"{queue}:{rest.decode()}" for queue, rest in ended])
         except Malformed:  # one is of another version: whoever waits for it sees that when it looks
             records = [None] * len(ended)
-        for (queue, rest), record in zip(ended, records, strict=True):
-            with self._lock:
+        told: list[tuple[Tell, ResultRecord | None]] = []
+        with self._lock:
+            for (queue, rest), record in zip(ended, records, strict=True):
                 followed = self._queues.get(queue)
-                tells = tuple(followed.tells.get(rest, ())) if followed is not None else ()
-            for tell in tells:
-                tell(record)
+                if followed is not None and rest in followed.tells:
+                    tells = followed.tells[rest] if record is None else followed.tells.pop(rest)
+                    told += [(tell, record) for tell in tells]
+                    followed.left_at_s = time.monotonic()
+        for tell, record in told:
+            tell(record)
 
     def _deliver(self, entries: Sequence[Entry]) -> None:
         """Tell of what came; only then is it behind us, so that a lost connection loses nothing."""

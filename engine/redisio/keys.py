@@ -157,8 +157,8 @@ TABLE: Final = (
         type="string",
         expires=True,
         holds="the id of the job that has this unique key, until it ends",
-        writers="submit_keyed.lua; settle_special.lua pushes its time on at a retry; it and cancel.lua remove it at "
-        "the end",
+        writers="submit_keyed.lua; settle_special.lua pushes its time on at a retry; it, settle.lua and cancel.lua "
+        "remove it at the end",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:id:ID",

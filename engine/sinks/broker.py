@@ -172,6 +172,7 @@ class BrokerSink:
                 and not work.lease.interruptions
             ):
                 lease, name, ttl_ms, value = work.lease, work.label, work.ttl_ms, outcome.value
+                unique = "" if options is None else options.unique or ""
                 run_ms = int(outcome.run_s * 1000)
                 if (
                     twin is not None
@@ -181,9 +182,9 @@ class BrokerSink:
                     and name == twin.name
                     and not lease.starts
                 ):
-                    dispositions.append(Disposition(lease, done, twin.record, ttl_ms, name=name))
+                    dispositions.append(Disposition(lease, done, twin.record, ttl_ms, unique=unique, name=name))
                     continue
-                disposition = succeed_plainly(lease, name, value, ttl_ms, rules, run_ms, lease.starts, now_ms)
+                disposition = succeed_plainly(lease, name, value, ttl_ms, rules, run_ms, lease.starts, now_ms, unique)
                 if disposition is not None:
                     dispositions.append(disposition)
                     if not lease.starts:

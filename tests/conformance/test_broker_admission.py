@@ -149,6 +149,28 @@ def test_a_duplicate_is_no_matter_of_room(broker: FullBroker) -> None:
     assert not isinstance(add(broker, keyed("b"), bound=bound)[0], FirstId)
 
 
+def test_keys_of_a_batch_are_freed_together(broker: FullBroker, join: Join) -> None:
+    """Of many that end at once, with keys and without, each frees its own key, and each keeps its own record."""
+    worker, keys = join("w"), [f"k{number}" if number % 3 else "" for number in range(60)]
+    first = add(broker, *map(keyed, keys))
+    worker.settle([ended(lease) for lease in fetch(worker, 60)])
+    assert all(record is not None for record in broker.records(first))
+    assert not set(first) & set(add(broker, *map(keyed, keys)))
+
+
+def test_a_batch_settled_again_frees_nobody_elses_keys(broker: FullBroker, join: Join) -> None:
+    """Keys that were taken anew since a batch was settled stay taken when it is sent again, alone or with others."""
+    worker = join("w")
+    add(broker, keyed("a"), keyed("b"), keyed("c"))
+    leases = fetch(worker, 3)
+    worker.settle([ended(lease) for lease in leases[:2]])
+    second = add(broker, keyed("a"), keyed("b"))
+    worker.settle([ended(lease) for lease in leases[:2]])
+    worker.settle([ended(lease) for lease in leases])
+    assert second == add(broker, keyed("a"), keyed("b"))
+    assert not isinstance(add(broker, keyed("c"))[0], FirstId)
+
+
 @pytest.mark.parametrize("kind", [Kind.DONE, Kind.DEAD])
 def test_a_key_is_free_when_its_job_ends(broker: FullBroker, join: Join, kind: Kind) -> None:
     """Running, the job has its key; done or dead, it has it no more."""

@@ -31,15 +31,22 @@ local function lives(id)
   return entry and entry ~= 'later' and #redis.call('XRANGE', KEYS[1], entry, entry) > 0
 end
 
+-- Who has the keys of these jobs now; all are asked for at once.
+local asked, has = {}, {}
+for i = 8, #ARGV, 4 do
+  if ARGV[i + 1] ~= '' then asked[#asked + 1] = KEYS[7] .. ARGV[i + 1] end
+  if ARGV[i + 2] ~= '' then asked[#asked + 1] = KEYS[8] .. ARGV[i + 2] end
+end
+for from = 1, #asked, 1000 do
+  local answers = redis.call('MGET', unpack(asked, from, math.min(from + 999, #asked)))
+  for n, id in ipairs(answers) do has[asked[from + n - 1]] = id end
+end
+
 local first, taken, count, bytes = {}, {}, 0, 0 -- first: for a duplicate, the id or the place of the job before it
 for i = 8, #ARGV, 4 do
   local unique, caller = ARGV[i + 1] ~= '' and KEYS[7] .. ARGV[i + 1], ARGV[i + 2] ~= '' and KEYS[8] .. ARGV[i + 2]
-  local other = unique and taken[unique] or caller and taken[caller]
-  if not other and caller then other = redis.call('GET', KEYS[8] .. ARGV[i + 2]) end
-  if not other and unique then
-    local id = redis.call('GET', unique)
-    if id and lives(id) then other = id end
-  end
+  local other = unique and taken[unique] or caller and (taken[caller] or has[caller])
+  if not other and unique and has[unique] and lives(has[unique]) then other = has[unique] end
   if other then
     first[i] = other
   else

@@ -51,5 +51,5 @@ def test_both_ways_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_said_of_the_run_alone_takes_the_short_way() -> None:
-    """A timeout, a retry and an expiry say nothing of the end; everything else does."""
-    assert [1, 2, 3, 9] == [place for place, options in enumerate(EVERY) if options and options.are_of_the_run]
+    """A timeout, a retry, an expiry and a unique key say nothing of how it ended; everything else does."""
+    assert [1, 2, 3, 9, 10] == [place for place, options in enumerate(EVERY) if options and options.are_of_the_run]
