@@ -24,7 +24,8 @@ def cases() -> tuple[Case, ...]:
         found.append(Case(floor, "floor", options, jobs, quick_jobs))
         found.append(Case(usual, "floor", {**options, "own_keys": True}, jobs, quick_jobs))
     trio: Options = {**BASE, "loop": "trio", "sleep_ms": 1}
-    found.append(Case("waits 1 ms, trio", "worker", trio, 30_000, 0, ("waits 1 ms",)))
+    found.append(Case("waits 1 ms, trio", "worker", trio, 30_000, 0, ("waits 1 ms", "floor, waits 1 ms, trio")))
+    found.append(Case("floor, waits 1 ms, trio", "floor", trio, 30_000, 0))
     found.append(Case("CPU 1 ms, processes", "worker", {**OTHER, "handler": "process"}, 2_000, 500))
     found.append(Case("sync 1 ms, threads", "worker", {**OTHER, "handler": "thread", "sleep_ms": 1}, 10_000, 2_000))
     return tuple(found)
