@@ -161,10 +161,10 @@ def decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Dispositi
         now_ms: Wall-clock milliseconds since the epoch.
         dice: A random number from 0 to 1, for the jitter of a retry.
     """
-    return _keyed(_decide(ended, rules, now_ms=now_ms, dice=dice), ended.envelope.options)
+    return keyed(_decide(ended, rules, now_ms=now_ms, dice=dice), ended.envelope.options)
 
 
-def _keyed(disposition: Disposition, options: EnvelopeOptions | None) -> Disposition:
+def keyed(disposition: Disposition, options: EnvelopeOptions | None) -> Disposition:
     """Return the disposition with the job's keys, which the broker frees or keeps."""
     if options is None or (options.unique is None and options.id is None):
         return disposition
@@ -211,29 +211,21 @@ def _decide(ended: Ended, rules: Rules, *, now_ms: int, dice: float) -> Disposit
 
 
 def succeed_plainly(
-    lease: Any,
-    name: str,
-    value: Any,
-    ttl_ms: int,
-    rules: Rules,
-    run_ms: int,
-    starts: int,
-    now_ms: int,
-    unique: str = "",
+    lease: Any, name: str, value: Any, ttl_ms: int, rules: Rules, run_ms: int, starts: int, now_ms: int
 ) -> Disposition | None:
     """Return what `decide` would for a first try that succeeded and whose submission said nothing special.
 
     The common case of a busy worker, without the records in between; None when the value needs a closer look.
     """
     if not ttl_ms:
-        return Disposition(lease, _DONE, unique=unique, name=name)
+        return Disposition(lease, _DONE, name=name)
     try:
         record = _encode((codec.VERSION, "succeeded", value, None, name, 1, starts + 1, now_ms - run_ms, now_ms, None))
     except BaseException:  # noqa: BLE001 - what an object's own hooks raise; `succeed` packs again and tells what it was
         return None
     if len(record) > rules.max_result_bytes:
         return None
-    return Disposition(lease, _DONE, record, ttl_ms, unique=unique, name=name)
+    return Disposition(lease, _DONE, record, ttl_ms, name=name)
 
 
 def succeed(ended: Ended, rules: Rules, *, now_ms: int) -> Disposition:

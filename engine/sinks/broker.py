@@ -15,7 +15,7 @@ import msgspec
 
 from headrace.config.logs import logger
 from headrace.jobs import codec
-from headrace.jobs.disposition import Disposition, Ended, Kind, Rules, decide, succeed_plainly
+from headrace.jobs.disposition import Disposition, Ended, Kind, Rules, decide, keyed, succeed_plainly
 from headrace.jobs.errors import BrokerUnavailable
 from headrace.jobs.outcome import Outcome, Status
 from headrace.jobs.retry import Retry
@@ -160,7 +160,8 @@ class BrokerSink:
     def _decide(self, outcomes: Sequence[Outcome]) -> list[Disposition]:
         now_ms = time.time_ns() // 1_000_000
         rules, succeeded, done = self._rules, Status.SUCCEEDED, Kind.DONE
-        dispositions = []
+        dispositions: list[Disposition] = []
+        add = dispositions.append
         # Many a job returns the same object as the one before it, such as None: their records are the same bytes.
         twin: Disposition | None = None
         twin_value, twin_run_ms = None, -1
@@ -172,7 +173,6 @@ class BrokerSink:
                 and not work.lease.interruptions
             ):
                 lease, name, ttl_ms, value = work.lease, work.label, work.ttl_ms, outcome.value
-                unique = "" if options is None else options.unique or ""
                 run_ms = int(outcome.run_s * 1000)
                 if (
                     twin is not None
@@ -182,15 +182,16 @@ class BrokerSink:
                     and name == twin.name
                     and not lease.starts
                 ):
-                    dispositions.append(Disposition(lease, done, twin.record, ttl_ms, unique=unique, name=name))
+                    twins = Disposition(lease, done, twin.record, ttl_ms, name=name)
+                    add(twins if options is None else keyed(twins, options))
                     continue
-                disposition = succeed_plainly(lease, name, value, ttl_ms, rules, run_ms, lease.starts, now_ms, unique)
+                disposition = succeed_plainly(lease, name, value, ttl_ms, rules, run_ms, lease.starts, now_ms)
                 if disposition is not None:
-                    dispositions.append(disposition)
+                    add(disposition if options is None else keyed(disposition, options))
                     if not lease.starts:
                         twin, twin_value, twin_run_ms = disposition, value, run_ms
                     continue
-            dispositions.append(self._decide_one(outcome, now_ms))
+            add(self._decide_one(outcome, now_ms))
         return dispositions
 
     def _decide_one(self, outcome: Outcome, now_ms: int) -> Disposition:
