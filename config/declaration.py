@@ -12,12 +12,14 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
+from .origins import format_origins, parse_origins
 from .tokens import Token, format_tokens, parse_tokens
 from .units import format_duration, format_size, parse_duration, parse_size
 
-Kind = Literal["duration", "size", "count", "bool", "choice", "string", "fraction", "tokens"]
-#: What a setting may hold in the record: seconds, bytes, counts, words, tokens, or None where it has a `none_word`.
-Value = float | str | tuple[Token, ...] | None
+Kind = Literal["duration", "size", "count", "bool", "choice", "string", "fraction", "tokens", "origins"]
+#: What a setting may hold in the record: seconds, bytes, counts, words, tokens, origins, or None where it has a
+#: `none_word`.
+Value = float | str | tuple[Token, ...] | tuple[str, ...] | None
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -94,7 +96,9 @@ def write(setting: Setting, value: Value) -> str:
     if value is None:
         return setting.none_word
     if isinstance(value, tuple):
-        return format_tokens(value)
+        tokens = tuple(item for item in value if isinstance(item, Token))
+        origins = tuple(item for item in value if isinstance(item, str))
+        return format_tokens(tokens) if setting.kind == "tokens" else format_origins(origins)
     if setting.kind == "duration" and isinstance(value, int | float):
         return format_duration(value)
     if setting.kind == "size" and isinstance(value, int):
@@ -179,4 +183,5 @@ _READERS: Final[Mapping[Kind, Callable[[Setting, object], Value]]] = {
     "string": _read_string,
     "fraction": _read_fraction,
     "tokens": lambda _setting, raw: parse_tokens(raw),
+    "origins": lambda _setting, raw: parse_origins(raw),
 }

@@ -168,6 +168,45 @@ PORT_MAX: Final = 65_535
 HTTP_BODY_MAX_BYTES: Final = 16 * _MIB
 #: A body is held in memory while it is read.
 HTTP_BODY_BOUND_BYTES: Final = _GIB
+#: How long a body may keep the server waiting, beside its bytes at the rate below. A phone in a tunnel is back by then.
+HTTP_BODY_TIMEOUT_S: Final = 20.0
+#: A modem of the last century is eight times faster; who drips bytes more slowly does so on purpose, or is gone.
+HTTP_BODY_MIN_BYTES_PER_S: Final = 500
+#: What is still read of a body whose answer is known, so that the answer arrives: a server that answers while bytes
+#: come in resets the connection, or the HTTP/2 stream, and many clients then show the reset and not the answer.
+HTTP_BODY_UNREAD_BYTES: Final = 256 * _KIB
+#: And how long that may take.
+HTTP_BODY_UNREAD_S: Final = 2.0
+#: Cookies and a proxy's headers take a few KiB; a bearer token 60 bytes.
+HTTP_HEADER_MAX_BYTES: Final = 32 * _KIB
+#: The least that the server's parser takes.
+HTTP_HEADER_MIN_BYTES: Final = 8 * _KIB
+HTTP_HEADER_BOUND_BYTES: Final = _MIB
+#: Clients with pools give a connection up within 5 s; a header that takes longer is no honest client's.
+HTTP_HEADER_TIMEOUT_S: Final = 10.0
+#: Longer than HTTP/2 clients keep a connection between two requests, and than most proxies do.
+HTTP_IDLE_TIMEOUT_S: Final = 75.0
+#: Below it a request over a slow network is cut off in its midst.
+HTTP_TIMEOUT_MIN_S: Final = 0.1
+#: A peer that has had a day is not coming back.
+HTTP_TIMEOUT_MAX_S: Final = float(_DAY_S)
+#: An idle connection takes some 10 KiB and a descriptor; a process has fewer descriptors than this where nobody asked
+#: for more, and then takes fewer connections.
+HTTP_CONNECTIONS_MAX: Final = 10_000
+HTTP_CONNECTIONS_BOUND: Final = 1_000_000
+#: Descriptors that are left for all else: connections to the broker, files, libraries.
+HTTP_DESCRIPTORS_RESERVED_COUNT: Final = 128
+#: What the kernel holds ready to be taken; Linux's own bound (somaxconn) is 4,096.
+HTTP_ACCEPT_BACKLOG_COUNT: Final = 4_096
+#: With every connection in use, one without a request under way makes room after this long: long enough for a client
+#: that has just connected to send its first request.
+HTTP_IDLE_PRESSED_S: Final = 2.0
+#: Requests of one HTTP/2 connection at a time: as many as the standard recommends at least.
+HTTP2_STREAMS_MAX: Final = 100
+#: What a response may have waiting for one HTTP/2 request; with the streams it bounds a connection at 6 MiB.
+HTTP2_SEND_BUFFER_BYTES: Final = 64 * _KIB
+#: A silent HTTP/2 peer is asked whether it is there, and has as long for its answer: a vanished one is found in 40 s.
+HTTP2_PING_INTERVAL_S: Final = 20
 
 # Files --------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ A test compares the page with what this makes, so the two cannot drift apart. Pr
 
 import sys
 from collections.abc import Iterator
+from typing import Final
 
 from .declaration import bounds, write
 from .settings import SECTIONS, Place, Settings, places
@@ -44,16 +45,21 @@ A duration is a number with `ms`, `s`, `m`, `h` or `d` behind it, or plain secon
 """
 
 _TOKENS = """\
-Tokens are tables; in a variable, the same as a JSON list. Scopes are `submit`, `read` and `admin`. `sha256sum`
-prints the digits of a token that it is given without a line's end.
+`headrace token new` makes a token and prints it once, with the lines to paste; the file keeps its SHA-256 only. Scopes
+are `submit`, `read` and `admin`, which includes the others; see [HTTP](http.md#who-may-call). In a variable, tokens are
+the same as a JSON list, and origins have commas between them.
 
 ```toml
 [[http.tokens]]
 name = "ci"
 sha256 = "the 64 hexadecimal digits"
 scopes = ["submit", "read"]
+expires = 2027-01-01T00:00:00Z     # may be left out
 ```
 """
+
+
+_PLURAL: Final = {"fraction": "a number", "tokens": "tables", "origins": "a list of origins"}
 
 
 def page() -> str:
@@ -79,9 +85,7 @@ def _row(place: Place) -> str:
 def _takes(place: Place) -> Iterator[str]:
     setting = place.setting
     if setting.kind not in ("choice", "bool"):
-        yield (
-            "a number" if setting.kind == "fraction" else "tables" if setting.kind == "tokens" else f"a {setting.kind}"
-        )
+        yield _PLURAL.get(setting.kind, f"a {setting.kind}")
     if said := bounds(setting):
         yield said
     if setting.pattern:

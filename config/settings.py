@@ -32,6 +32,66 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     body_max_bytes: Annotated[
         int, size("http.body_max", "Largest request body.", limits.MESSAGE_MIN_BYTES, limits.HTTP_BODY_BOUND_BYTES)
     ] = limits.HTTP_BODY_MAX_BYTES
+    body_timeout_s: Annotated[
+        float,
+        duration(
+            "http.body_timeout",
+            "How long a client may keep the server waiting for its body, beside what 500 bytes a second take.",
+            limits.HTTP_TIMEOUT_MIN_S,
+            limits.HTTP_TIMEOUT_MAX_S,
+        ),
+    ] = limits.HTTP_BODY_TIMEOUT_S
+    header_max_bytes: Annotated[
+        int,
+        size(
+            "http.header_max",
+            "Largest request line and header together.",
+            limits.HTTP_HEADER_MIN_BYTES,
+            limits.HTTP_HEADER_BOUND_BYTES,
+        ),
+    ] = limits.HTTP_HEADER_MAX_BYTES
+    header_timeout_s: Annotated[
+        float,
+        duration(
+            "http.header_timeout",
+            "How long a client may take for a request's header; over HTTP/1 also from one request to the next.",
+            limits.HTTP_TIMEOUT_MIN_S,
+            limits.HTTP_TIMEOUT_MAX_S,
+        ),
+    ] = limits.HTTP_HEADER_TIMEOUT_S
+    idle_timeout_s: Annotated[
+        float,
+        duration(
+            "http.idle_timeout",
+            "After how long without a request any connection is closed.",
+            limits.HTTP_TIMEOUT_MIN_S,
+            limits.HTTP_TIMEOUT_MAX_S,
+        ),
+    ] = limits.HTTP_IDLE_TIMEOUT_S
+    connections_max: Annotated[
+        int,
+        count(
+            "http.connections_max",
+            "Connections at a time; more wait to be taken, and idle ones make room for them.",
+            1,
+            limits.HTTP_CONNECTIONS_BOUND,
+        ),
+    ] = limits.HTTP_CONNECTIONS_MAX
+    tls_cert: Annotated[
+        str | None,
+        string("http.tls_cert", "File with the certificate and those that vouch for it (PEM).", none_word="none"),
+    ] = None
+    tls_key: Annotated[
+        str | None, string("http.tls_key", "File with the certificate's private key (PEM).", none_word="none")
+    ] = None
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Setting(
+            "http.cors_origins",
+            "origins",
+            "Origins whose pages may call the API from browsers; none but its own by default.",
+        ),
+    ] = ()
     tokens: Annotated[
         tuple[Token, ...],
         Setting("http.tokens", "tokens", "Bearer tokens: a list of tables with name, sha256 and scopes."),

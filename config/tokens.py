@@ -1,13 +1,15 @@
-"""The bearer tokens of the HTTP API as the configuration holds them: a name, a SHA-256 and what the token may do.
+"""The bearer tokens of the HTTP API as the configuration holds them: a name, a SHA-256, what it may do and how long.
 
 The token itself is never in the configuration, only its hash; no message of this module repeats a hash.
 """
 
-from typing import Annotated, Literal
+from datetime import datetime
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 Scope = Literal["submit", "read", "admin"]
+NAME_MAX_CHARS: Final = 100
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,11 +19,13 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         name: What logs and `config show` call it.
         sha256: SHA-256 of the token, 64 lower-case hexadecimal digits.
         scopes: What it may do.
+        expires: From when on it is refused (RFC 3339 with its offset); None for never.
     """
 
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_MAX_CHARS)]
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     scopes: Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1)]
+    expires: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 def parse_tokens(value: object) -> tuple[Token, ...]:
@@ -36,7 +40,7 @@ def parse_tokens(value: object) -> tuple[Token, ...]:
         else:
             tokens = msgspec.convert(value, tuple[Token, ...])
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise ValueError(f"the tokens are not a list of {{name, sha256, scopes}}: {error}") from None
+        raise ValueError(f"the tokens are not a list of {{name, sha256, scopes, expires}}: {error}") from None
     names = [token.name for token in tokens]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two tokens have the name {twice[0]!r}; each needs its own")
@@ -44,5 +48,10 @@ def parse_tokens(value: object) -> tuple[Token, ...]:
 
 
 def format_tokens(tokens: tuple[Token, ...]) -> str:
-    """Return the tokens for people: names and scopes, no hashes."""
-    return ", ".join(f"{token.name} ({' '.join(token.scopes)})" for token in tokens) or "none"
+    """Return the tokens for people: names, scopes and expiry, no hashes."""
+    return ", ".join(_format(token) for token in tokens) or "none"
+
+
+def _format(token: Token) -> str:
+    until = "" if token.expires is None else f", until {token.expires.isoformat()}"
+    return f"{token.name} ({' '.join(token.scopes)}{until})"

@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "queues": ("headrace.engine.cli.queues:command", "List, pause, resume or purge queues."),
     "workers": ("headrace.engine.cli.workers:command", "List workers, or tell one to be quiet or to stop."),
     "dead": ("headrace.engine.cli.dead:command", "List, show, retry or drop the jobs that were given up on."),
+    "token": ("headrace.engine.cli.token:command", "Make a token for the HTTP API."),
     "config": ("headrace.engine.cli.config:command", "Show every setting and where it came from."),
 }
 EXIT_INTERRUPTED: Final = 130  # what shells report for Ctrl-C: 128 + SIGINT

@@ -14,11 +14,14 @@ from litestar.types import ASGIApp
 from headrace.jobs.errors import HeadraceError
 
 from .contract import document
-from .gate import gated
+from .cors import with_cors
+from .deadlines import paced
+from .gate import Gate, gated
 from .gateway import Gateway
 from .problems import problem_of_fault, problem_of_headrace, problem_of_http
 from .records import JSON
 from .routes import dead, health, jobs, queues, statistics, workers
+from .scopes import missing
 
 ROUTES: Final = (
     jobs.submit,
@@ -53,8 +56,11 @@ def make_app(gateway: Gateway) -> ASGIApp:
             written.append(document(ROUTES))
         return Response(written[0], media_type=JSON)
 
+    routes = [*ROUTES, openapi]
+    unjudged = missing((method, path) for route in routes for path in route.paths for method in route.http_methods)
+    assert not unjudged, f"scopes.py has to say which scope these need: {', '.join(unjudged)}"
     app = Litestar(
-        [*ROUTES, openapi],
+        routes,
         exception_handlers={
             HTTPException: problem_of_http,
             HeadraceError: problem_of_headrace,
@@ -65,4 +71,5 @@ def make_app(gateway: Gateway) -> ASGIApp:
         openapi_config=None,  # contract.py makes the document
         logging_config=None,  # it would take over the process's logging
     )
-    return gated(app)
+    http = gateway.settings.http
+    return with_cors(paced(gated(app, Gate(http)), http.body_timeout_s), http.cors_origins)

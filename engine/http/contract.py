@@ -44,11 +44,14 @@ from .records import (
     Problem,
     Retried,
 )
+from .scopes import needed
 
 _MEANINGS: Final[Mapping[int, str]] = {
     400: "The request is malformed: its JSON, or a parameter.",
-    403: "The Host or Origin header names another machine.",
+    401: "There is no token, or one that is unknown or has expired.",
+    403: "The token has not the scope that this needs, or the Host or Origin header names another machine.",
     404: "There is no such job or handler.",
+    408: "The body came too slowly.",
     409: "There is such a job already.",
     410: "The job has ended, and its record or value is gone.",
     413: "The body is larger than http.body_max, or the job than max_payload.",
@@ -64,7 +67,7 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
     """Return the problem answers of a route: those given, and those that every route has."""
     return {
         status: ResponseSpec(Problem, generate_examples=False, description=_MEANINGS[status], media_type=PROBLEM)
-        for status in sorted({*statuses, 400, 403, 500, 503})
+        for status in sorted({*statuses, 400, 401, 403, 500, 503, *({408} if 413 in statuses else ())})
     }
 
 
@@ -152,6 +155,12 @@ def document(routes: Sequence[HTTPRouteHandler]) -> bytes:
     shown = Litestar(routes, openapi_config=config, logging_config=None).openapi_schema.to_schema()
     _, schemas = msgspec.json.schema_components(_RECORDS, ref_template="#/components/schemas/{name}")
     shown["components"]["schemas"] = schemas
+    shown["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    for path, operations in shown["paths"].items():
+        for method, operation in operations.items():
+            need = needed(method.upper(), path)
+            # The empty one is for where there are no tokens.
+            operation["security"] = [{}] if need == "open" else [{}, {"bearer": [need]}]
     return msgspec.json.encode(shown)
 
 

@@ -1,8 +1,8 @@
 """Serves the API in this process until a signal: `headrace serve`, and the process that `headrace run --http` starts.
 
-It binds loopback addresses only, prints one line with its address on stderr once it answers there, and returns after
-SIGTERM or SIGINT when the requests under way have been answered. What it needs beyond the plain installation (Litestar,
-granian) is imported when it is called. It owns the connection, the gateway and the loop.
+It binds loopback addresses only unless it asks for tokens, prints one line with its address on stderr once it answers
+there, and returns after SIGTERM or SIGINT when the requests under way have been answered. What it needs beyond the
+plain installation (Litestar, granian) is imported when it is called. It owns the connection, the gateway and the loop.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
+import msgspec
 
 from headrace.config import logger
 from headrace.config.errors import ConfigError, HeadraceError
@@ -23,15 +24,15 @@ from headrace.config.settings import Settings
 from headrace.workers.groups import plain_group
 
 from ..runtime import Engine
+from .connections import Idle, noting, sweep
 from .gateway import Gateway
+from .tls import certificate
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream
     from granian.server.embed import Server
 
 log = logger("headrace.http")
-#: A client that has sent no complete header by then is let go.
-HEADER_TIMEOUT_MS = 10_000
 #: How long to look for the server's own answer before the address is announced; it takes some 10 ms.
 START_TIMEOUT_S = 10.0
 
@@ -74,22 +75,29 @@ def listen(gateway: Gateway, bind: str, port: int) -> None:
     anyio.run(_serve, gateway, bind, port, backend="asyncio", backend_options={"use_uvloop": has_uvloop})
 
 
-def loopback_address(host: str) -> str:
+def bind_address(host: str, *, has_tokens: bool) -> str:
     """Return the address to bind.
 
+    Args:
+        host: As the settings have it.
+        has_tokens: Whether callers are asked for tokens.
+
     Raises:
-        ConfigError: it can be reached from other machines, and nothing here would ask them who they are.
+        ConfigError: it is no address, or other machines can reach it and nothing here would ask them who they are.
     """
     if host.lower() == "localhost":
         return "127.0.0.1"
     try:
         address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
-        raise ConfigError(f"http.host {host!r} is no loopback address; write 127.0.0.1, ::1 or localhost") from None
-    if not address.is_loopback:
         raise ConfigError(
-            f"http.host {host} can be reached from other machines, and the API does not ask who calls; bind 127.0.0.1 "
-            f"and put a proxy that checks in front of it"
+            f"http.host {host!r} is no address; write 127.0.0.1, ::1 or localhost, or, with http.tokens, the address "
+            f"of a network card, or 0.0.0.0 or :: for all of them"
+        ) from None
+    if not address.is_loopback and not has_tokens:
+        raise ConfigError(
+            f"http.host {host} can be reached from other machines, and without http.tokens the API does not ask who "
+            f"calls; make a token with `headrace token new` and add it, or bind 127.0.0.1"
         )
     return str(address)
 
@@ -102,7 +110,8 @@ def check_servable(settings: Settings) -> str:
     """
     _require_extra()
     _check_settings(settings)
-    return loopback_address(settings.http.host)
+    certificate(settings.http)
+    return bind_address(settings.http.host, has_tokens=bool(settings.http.tokens))
 
 
 def _require_extra() -> None:
@@ -116,11 +125,6 @@ def _check_settings(settings: Settings) -> None:
         raise ConfigError(
             "url memory:// is the memory of one process, so workers would never see what this API accepts; use a "
             "redis:// url, or none for the embedded server"
-        )
-    if settings.http.tokens:
-        raise ConfigError(
-            "http.tokens are set, and this version cannot check tokens: it would let everyone on this machine in; "
-            "remove them, or do not serve the API"
         )
 
 
@@ -149,12 +153,13 @@ def _free_port(bind: str, port: int) -> int:
 
 async def _serve(gateway: Gateway, bind: str, port: int) -> None:
     """Serve until a signal; then let requests under way end, at most `drain_timeout` or until the second signal."""
-    server = _server(gateway, bind, port)
+    server, idle = _server(gateway, bind, port)
     # Granian lives on asyncio, and a cancel scope around it would be undone by its own waits; so asyncio's means here.
     serving = asyncio.ensure_future(server.serve())
     async with plain_group() as group:
         stops = await group.start(_signals)
-        group.start_soon(_announce, bind, port)
+        group.start_soon(_announce, bind, port, "http" if gateway.settings.http.tls_cert is None else "https")
+        group.start_soon(sweep, idle, port)
         if await _ended(serving, stops):
             reason = serving.exception()
             raise HeadraceError(f"the HTTP server ended by itself: {reason or 'its reason is in the log above'}")
@@ -194,38 +199,31 @@ async def _signals(
                 send.send_nowait(None)
 
 
-def _server(gateway: Gateway, bind: str, port: int) -> "Server":
-    from granian.constants import Interfaces
-    from granian.http import HTTP1Settings
-    from granian.log import LogLevels
-    from granian.server.embed import Server
-
+def _server(gateway: Gateway, bind: str, port: int) -> "tuple[Server, Idle]":
     from .app import make_app
+    from .listening import connections_bound, make_server
 
-    return Server(
-        make_app(gateway),
-        address=bind,
-        port=port,
-        interface=Interfaces.ASGINL,
-        websockets=False,
-        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
-        # Its loggers speak as all others here do: through the root, on stderr, and of errors only.
-        log_level=LogLevels.error,
-        log_dictconfig={"handlers": {}, "loggers": {"_granian": {"propagate": True}}},
-    )
+    settings = gateway.settings.http
+    cert = certificate(settings)
+    if cert is None and not ipaddress.ip_address(bind).is_loopback:
+        log.warning("tokens travel unencrypted; set http.tls_cert and http.tls_key, or have a proxy do TLS", host=bind)
+    settings = msgspec.structs.replace(settings, connections_max=connections_bound(settings.connections_max))
+    idle = Idle(settings.idle_timeout_s, settings.connections_max)
+    return make_server(noting(make_app(gateway), idle), (bind, port), settings, cert), idle
 
 
-async def _announce(bind: str, port: int) -> None:
+async def _announce(bind: str, port: int, scheme: str) -> None:
     """Print the address once the server answers there."""
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind, bind)  # noqa: S104  # it is asked here, not bound
     with anyio.fail_after(START_TIMEOUT_S):
         while True:
             try:
-                stream = await anyio.connect_tcp(bind, port)
+                stream = await anyio.connect_tcp(near, port)
             except OSError:
                 await anyio.sleep(0.01)
                 continue
             await stream.aclose()
             break
     shown = f"[{bind}]" if ":" in bind else bind
-    sys.stderr.write(f"headrace: the API is at http://{shown}:{port}\n")
+    sys.stderr.write(f"headrace: the API is at {scheme}://{shown}:{port}\n")
     sys.stderr.flush()

@@ -32,6 +32,7 @@ Commands:
   queues   List, pause, resume or purge queues.
   workers  List workers, or tell one to be quiet or to stop.
   dead     List, show, retry or drop the jobs that were given up on.
+  token    Make a token for the HTTP API.
   config   Show every setting and where it came from.
 """
 HEAVY = ("anyio", "asyncio", "litestar", "msgspec", "redis", "rich", "structlog", "trio")

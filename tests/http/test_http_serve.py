@@ -16,7 +16,7 @@ from headrace import ConfigError, HeadraceError
 from headrace.config.settings import Settings
 from headrace.engine.broker.memory import MemoryBroker
 from headrace.engine.http.gateway import Gateway
-from headrace.engine.http.serve import listen, loopback_address, serve
+from headrace.engine.http.serve import bind_address, listen, serve
 from servers import start_valkey
 
 DEADLINE_S = 30
@@ -110,27 +110,37 @@ def test_a_server_that_cannot_start_says_so() -> None:
             listen(gateway, "127.0.0.1", taken.getsockname()[1])
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
-def test_it_binds_loopback_only(host: str) -> None:
-    """An address that other machines reach is a configuration error: there is nothing yet to ask callers for."""
-    with pytest.raises(ConfigError, match=r"http\.host"):
-        loopback_address(host)
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_without_tokens_it_binds_loopback_only(host: str) -> None:
+    """An address that other machines reach is a configuration error that says how to get tokens; with them not."""
+    with pytest.raises(ConfigError, match=r"http\.host .*headrace token new"):
+        bind_address(host, has_tokens=False)
+    assert host == bind_address(host, has_tokens=True)
+
+
+@pytest.mark.parametrize("has_tokens", [True, False])
+@pytest.mark.parametrize("host", ["example.org", "", "127.0.0.1:1"])
+def test_it_binds_addresses_and_no_names(host: str, has_tokens: bool) -> None:
+    """What is no address is a configuration error, with and without tokens."""
+    with pytest.raises(ConfigError, match=r"http\.host .* is no address"):
+        bind_address(host, has_tokens=has_tokens)
 
 
 def test_names_of_loopback_are_addresses() -> None:
     """The usual names of this machine are taken."""
     assert ["127.0.0.1", "127.0.0.9", "::1", "::1"] == [
-        loopback_address(host) for host in ("localhost", "127.0.0.9", "::1", "[::1]")
+        bind_address(host, has_tokens=False) for host in ("localhost", "127.0.0.9", "::1", "[::1]")
     ]
 
 
 def test_what_cannot_be_served_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker inside this process, tokens that would not be checked, and a missing extra are configuration errors."""
+    """A broker inside this process, an open address, a lone certificate, a missing extra are configuration errors."""
     with pytest.raises(ConfigError, match="memory://"):
         serve(url="memory://")
-    token = {"name": "ci", "sha256": "0" * 64, "scopes": ["submit"]}
-    with pytest.raises(ConfigError, match="tokens"):
-        serve(url="redis://127.0.0.1:1/0", http={"tokens": [token]})
+    with pytest.raises(ConfigError, match=r"http\.host"):
+        serve(url="redis://127.0.0.1:1/0", http={"host": "0.0.0.0"})
+    with pytest.raises(ConfigError, match=r"http\.tls_key is missing"):
+        serve(url="redis://127.0.0.1:1/0", http={"tls_cert": "cert.pem"})
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"headrace\[server\]"):
         serve(url="redis://127.0.0.1:1/0")

@@ -1,0 +1,189 @@
+"""The connections of the serving process: which of them do nothing, and the end of those that do nothing for too long.
+
+The server below bounds how long a header may take once its first bytes are there, but not how long a peer may be silent
+before, nor how long HTTP/2 may be idle; ten thousand silent peers would use up every connection. So this looks, once a
+second, which sockets of this process are connections to the API, and closes those that had no request for
+http.idle_timeout; sooner, the longest idle first, while nearly all are in use. Those with a request under way stay.
+Idle.overdue is the policy, and owns what is remembered; `sweep` does the rest. On the serving loop only.
+"""
+
+import os
+import socket
+import stat
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from headrace.config import limits
+
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp, Receive, Scope, Send
+
+#: Address and port, as both the socket and the server's scope have them.
+Peer = tuple[str, int]
+
+SWEEP_S: Final = 1.0
+#: Of all connections, how many are left free while others idle.
+_SPARE_SHARE: Final = 0.1
+_DESCRIPTORS: Final = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+
+
+class Found(msgspec.Struct, frozen=True):
+    """One connection to the API, as it was found among this process's descriptors.
+
+    Attributes:
+        descriptor: Its number, which may be another's by now.
+        inode: Of its socket, which is no other's for as long as it is open.
+        peer: Whose it is.
+    """
+
+    descriptor: int
+    inode: int
+    peer: Peer
+
+
+class Idle:
+    """Knows since when connections idle.
+
+    Args:
+        timeout_s: After how long without a request one is to be closed.
+        connections_max: How many the server takes.
+    """
+
+    def __init__(self, timeout_s: float, connections_max: int) -> None:
+        self._timeout_s = timeout_s
+        self._connections_max = connections_max
+        self._under_way: Counter[Peer] = Counter()
+        self._ended_s: dict[Peer, float] = {}
+        self._known: dict[int, tuple[Peer, float]] = {}
+
+    @property
+    def count(self) -> int:
+        """How many connections there were at the last look."""
+        return len(self._known)
+
+    def began(self, peer: Peer) -> None:
+        """Take note that a request came."""
+        self._under_way[peer] += 1
+
+    def ended(self, peer: Peer, now_s: float) -> None:
+        """Take note that it was answered."""
+        self._under_way[peer] -= 1
+        if not self._under_way[peer]:
+            del self._under_way[peer]
+        self._ended_s[peer] = now_s
+
+    def overdue(self, found: Mapping[int, Found], now_s: float) -> list[Found]:
+        """Return the connections that are to be closed.
+
+        Args:
+            found: All there are, by inode.
+            now_s: The monotonic clock; those that were not there before have idled since now.
+        """
+        self._known = {inode: self._known.get(inode, (each.peer, now_s)) for inode, each in found.items()}
+        here = {each.peer for each in found.values()}
+        self._ended_s = {peer: at_s for peer, at_s in self._ended_s.items() if peer in here}
+        idle = sorted(
+            (max(self._ended_s.get(peer, -1.0), first_s), inode)
+            for inode, (peer, first_s) in self._known.items()
+            if peer not in self._under_way
+        )
+        over = [inode for since_s, inode in idle if now_s - since_s >= self._timeout_s]
+        spare = max(1, int(self._connections_max * _SPARE_SHARE))
+        wanted = len(found) - (self._connections_max - spare)
+        if len(found) >= self._connections_max - spare // 2 and wanted > len(over):
+            pressed = [inode for since_s, inode in idle if now_s - since_s >= limits.HTTP_IDLE_PRESSED_S]
+            over = pressed[:wanted] if len(pressed) > len(over) else over
+        return [found[inode] for inode in over]
+
+
+def noting(app: "ASGIApp", idle: Idle) -> "ASGIApp":
+    """Return the application, telling of each request."""
+
+    async def noted(scope: "Scope", receive: "Receive", send: "Send") -> None:
+        client = scope.get("client")
+        if client is None:
+            await app(scope, receive, send)
+            return
+        peer = (client[0], int(client[1]))
+        idle.began(peer)
+        try:
+            await app(scope, receive, send)
+        finally:
+            idle.ended(peer, anyio.current_time())
+
+    return noted
+
+
+async def sweep(idle: Idle, port: int) -> None:
+    """Close the connections to a port of this process that are overdue, again and again until cancelled."""
+    known: dict[int, Found] = {}
+    while True:
+        await anyio.sleep(SWEEP_S)
+        known = await anyio.to_thread.run_sync(_look, port, known)
+        for each in idle.overdue(known, anyio.current_time()):
+            close(each)
+
+
+def _look(port: int, known: Mapping[int, Found]) -> dict[int, Found]:
+    """Return the connections to a port, by inode; those that are known need no second question."""
+    found = {}
+    for descriptor, inode in _sockets():
+        each = known.get(inode)
+        if each is None or each.descriptor != descriptor:
+            each = _found(descriptor, inode, port)
+        if each is not None:
+            found[inode] = each
+    return found
+
+
+def _sockets() -> Iterator[tuple[int, int]]:
+    for name in os.listdir(_DESCRIPTORS):
+        try:
+            status = os.fstat(int(name))
+        except OSError:  # it was this listing's own, or has been closed meanwhile
+            continue
+        if stat.S_ISSOCK(status.st_mode):
+            yield int(name), status.st_ino
+
+
+def _found(descriptor: int, inode: int, port: int) -> Found | None:
+    copy = _copy(descriptor, inode)
+    if copy is None:
+        return None
+    with copy:
+        try:
+            if copy.family not in (socket.AF_INET, socket.AF_INET6) or copy.getsockname()[1] != port:
+                return None
+            peer = copy.getpeername()
+        except OSError:  # one that listens has no peer, and one that was reset has none any more
+            return None
+        return Found(descriptor, inode, (peer[0].partition("%")[0], peer[1]))
+
+
+def close(each: Found) -> None:
+    """End a connection, unless its descriptor is another's by now; the server reads its end and lets go of it."""
+    copy = _copy(each.descriptor, each.inode)
+    if copy is None:
+        return
+    with copy:
+        try:
+            copy.shutdown(socket.SHUT_RDWR)
+        except OSError:  # its peer was faster
+            return
+
+
+def _copy(descriptor: int, inode: int) -> socket.socket | None:
+    """Return a descriptor of our own for a socket, which stays that socket's whatever the server closes meanwhile."""
+    try:
+        copy = os.dup(descriptor)
+    except OSError:
+        return None
+    if os.fstat(copy).st_ino != inode:
+        os.close(copy)
+        return None
+    return socket.socket(fileno=copy)

@@ -1,0 +1,135 @@
+"""The deadline of requests' bodies: a client that drips its body is answered 408 and let go.
+
+A body may keep the server waiting for a time (http.body_timeout); each byte that arrives buys some of it back, never
+more than all, so a slow client that sends 500 bytes a second may go on for hours and a dripping one may not. Time in
+which nobody reads is the server's own and is not counted. Where an answer is known before a body ended, a little of its
+rest is read, so that the answer arrives. Each request owns its Pace.
+"""
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from headrace.config import limits
+
+from .problems import Refused, body
+from .records import PROBLEM
+
+if TYPE_CHECKING:
+    from litestar.types import HTTPReceiveMessage, HTTPScope
+
+_TOO_SLOW: Final = (
+    "the body came too slowly (http.body_timeout, beside what 500 bytes a second take); the client or its network is "
+    "slow: send less at a time, or again"
+)
+#: Others have no body here, and wait on the same line only for their client's end.
+_WITH_BODY: Final = frozenset(("POST", "PATCH", "PUT"))
+
+
+class TooSlow(Refused):
+    """A body that came too slowly; raised where it is read."""
+
+    def __init__(self, http_version: str) -> None:
+        super().__init__(408, _TOO_SLOW)
+        # The rest of the body may still be on its way. HTTP/2 ends the stream instead, and has no such header.
+        self.headers = {"connection": "close"} if http_version.startswith("1") else {}
+
+
+class Pace:
+    """How long a body may still keep the server waiting.
+
+    Args:
+        timeout_s: How long at most.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self.left_s = timeout_s
+
+    def waited(self, waited_s: float, got_bytes: int) -> None:
+        """Take note of a wait, and of what came at its end."""
+        left_s = self.left_s - waited_s + got_bytes / limits.HTTP_BODY_MIN_BYTES_PER_S
+        self.left_s = max(0.0, min(self._timeout_s, left_s))
+
+
+def paced(app: ASGIApp, timeout_s: float) -> ASGIApp:
+    """Return the application, with bodies that keep it waiting for at most `timeout_s` beside their bytes."""
+
+    async def held(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP or scope["method"] not in _WITH_BODY:
+            await app(scope, receive, send)
+            return
+        content = _Body(scope, receive, timeout_s)
+        started = False
+
+        async def answer(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                await content.leave()
+            await send(message)
+
+        try:
+            await app(scope, content.receive, answer)
+        except TooSlow as error:  # where no route of the application's has made an answer of it
+            if started:
+                raise
+            await _answer_too_slow(send, error)
+
+    return held
+
+
+class _Body:
+    """One request's body, as it is received."""
+
+    __slots__ = ("_pace", "_receive", "_scope", "_touched")
+
+    def __init__(self, scope: "HTTPScope", receive: Receive, timeout_s: float) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._pace: Pace | None = Pace(timeout_s)
+        self._touched = False
+
+    async def receive(self) -> "HTTPReceiveMessage":
+        """Return the next piece; raises TooSlow."""
+        pace = self._pace
+        if pace is None:  # all of it is here; who still receives waits for the client's end
+            return await self._receive()  # type: ignore[return-value]  # of a request over HTTP
+        self._touched = True
+        began_s = anyio.current_time()
+        message: HTTPReceiveMessage | None = None
+        with anyio.CancelScope(deadline=began_s + pace.left_s):
+            message = await self._receive()  # type: ignore[assignment]  # of a request over HTTP
+        if message is None:
+            pace.waited(pace.left_s, 0)
+            raise TooSlow(self._scope["http_version"])
+        if message["type"] == "http.request":
+            pace.waited(anyio.current_time() - began_s, len(message.get("body", b"")))
+            if message.get("more_body", False):
+                return message
+        self._pace = None
+        return message
+
+    async def leave(self) -> None:
+        """Take what is left of it off the line, when there is not much left, so that the answer is not lost.
+
+        A client that waits to be asked for its body (Expect) is not asked any more.
+        """
+        if self._pace is None or (not self._touched and any(name == b"expect" for name, _ in self._scope["headers"])):
+            return
+        left_bytes = limits.HTTP_BODY_UNREAD_BYTES
+        with anyio.move_on_after(limits.HTTP_BODY_UNREAD_S), contextlib.suppress(TooSlow):
+            while self._pace is not None and left_bytes > 0:
+                message = await self.receive()
+                left_bytes -= len(message["body"]) if message["type"] == "http.request" else 0
+
+
+async def _answer_too_slow(send: Send, error: TooSlow) -> None:
+    content = body(408, error.detail)
+    headers = [(b"content-type", PROBLEM.encode()), (b"content-length", str(len(content)).encode())]
+    headers += [(name.encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    await send({"type": "http.response.start", "status": 408, "headers": headers})
+    await send({"type": "http.response.body", "body": content, "more_body": False})

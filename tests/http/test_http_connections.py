@@ -1,0 +1,190 @@
+"""Connections that do nothing, headers that are too large or never end, and what that costs others."""
+
+import contextlib
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from headrace.config import limits
+from headrace.engine.http.connections import Found, Idle
+from http_server import DEADLINE_S, Serving, serving
+
+ANY = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def found(*ports: int) -> dict[int, Found]:
+    return {port: Found(port, port, ("127.0.0.1", port)) for port in ports}
+
+
+def over(idle: Idle, ports: list[int], now_s: float) -> list[int]:
+    """Return the ports of the connections that are to be closed."""
+    return [each.peer[1] for each in idle.overdue(found(*ports), now_s)]
+
+
+def test_a_connection_without_a_request_is_closed_after_its_time() -> None:
+    """It idles from its first sight, or from its last answer; a request under way keeps it however long."""
+    idle = Idle(10.0, 100)
+    assert [] == over(idle, [1, 2, 3], 0.0)
+    idle.began(("127.0.0.1", 2))
+    idle.began(("127.0.0.1", 3))
+    idle.began(("127.0.0.1", 3))
+    idle.ended(("127.0.0.1", 3), 5.0)
+    idle.ended(("127.0.0.1", 3), 6.0)
+    assert [] == over(idle, [1, 2, 3], 9.9)
+    assert [1] == over(idle, [1, 2, 3], 10.0)
+    assert [3] == over(idle, [2, 3], 16.0)
+    assert [] == over(idle, [2], 1_000.0)
+    idle.ended(("127.0.0.1", 2), 1_000.0)
+    assert ([], [2]) == (over(idle, [2], 1_009.0), over(idle, [2], 1_010.0))
+
+
+def test_a_port_that_comes_again_is_another_connection() -> None:
+    """Of a connection that is gone nothing is remembered."""
+    idle = Idle(10.0, 100)
+    over(idle, [1], 0.0)
+    over(idle, [], 5.0)
+    assert ([], 1) == (over(idle, [1], 11.0), idle.count)
+
+
+def test_the_longest_idle_make_room_while_nearly_all_are_in_use() -> None:
+    """With less than a twentieth free, as many idle ones go as leave a tenth free, but none that just came."""
+    idle = Idle(1_000.0, 100)
+    over(idle, list(range(50)), 0.0)
+    assert [] == over(idle, list(range(94)), 3.0)
+    idle.began(("127.0.0.1", 0))
+    assert [1, 2, 3, 4, 5] == over(idle, list(range(95)), 4.0)
+    assert list(range(1, 11)) == over(idle, list(range(100)), 4.5)
+    young = Idle(1_000.0, 10)
+    over(young, list(range(10)), 0.0)
+    assert [] == over(young, list(range(10)), limits.HTTP_IDLE_PRESSED_S - 0.1)
+    assert [0] == over(young, list(range(10)), limits.HTTP_IDLE_PRESSED_S)
+
+
+def connect(api: Serving, *sent: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", api.port), timeout=DEADLINE_S)
+    for part in sent:
+        connection.sendall(part)
+    return connection
+
+
+def rest(connection: socket.socket) -> bytes:
+    """Return what still comes until the connection ends."""
+    received = b""
+    while True:
+        try:
+            part = connection.recv(65_536)
+        except ConnectionResetError:
+            return received
+        if not part:
+            return received
+        received += part
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("sent", [b"", b"PRI * HT", PREFACE, ANY, ANY + b"\r\n", b"\x16\x03\x01"])
+def test_no_peer_stays_that_says_nothing(tmp_path: Path, sent: bytes, tls: bool) -> None:
+    """A silent peer, one in the midst of a header, one that idles, over HTTP/2 too: each connection ends."""
+    from http_server import CERTS
+
+    toml = 'header_timeout = "300ms"\nidle_timeout = "300ms"\n'
+    if tls:
+        toml += f'tls_cert = "{CERTS}/localhost.crt"\ntls_key = "{CERTS}/localhost.key"\n'
+    with serving(tmp_path, toml) as api:
+        before = api.descriptors_count()
+        with connect(api, sent) as connection:
+            rest(connection)
+        ends_s = time.monotonic() + DEADLINE_S
+        while api.descriptors_count() > before:
+            assert time.monotonic() < ends_s
+            time.sleep(0.05)
+        assert api.process.poll() is None
+
+
+def test_others_are_answered_while_silent_peers_hold_every_connection(tmp_path: Path) -> None:
+    """With as many silent peers as there may be connections, and more in line, a client that comes then is answered."""
+    with serving(tmp_path, 'connections_max = 20\nidle_timeout = "1h"') as api:
+        silent = [connect(api) for _ in range(60)]
+        with httpx.Client(base_url=api.url, timeout=DEADLINE_S) as client:
+            assert [404] * 3 == [client.get("/nowhere").status_code for _ in range(3)]
+        for connection in silent:
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        ANY + b"x: " + b"a" * 50_000 + b"\r\n\r\n",
+        ANY + b"".join(b"x%d: a\r\n" % number for number in range(500)) + b"\r\n",
+        b"GET /" + b"a" * 50_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"GET /?" + b"a" * 50_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    ],
+)
+def test_headers_have_a_bound(api: Serving, sent: bytes) -> None:
+    """A line or a header beyond http.header_max, or more than a hundred headers, is a 431 and the connection's end."""
+    with connect(api, sent) as connection:
+        assert rest(connection).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("sent", [b"\x00\x01\x02 nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /\r\n" * 3])
+def test_what_is_no_http_is_refused(api: Serving, sent: bytes) -> None:
+    """Rubbish is a 400 and the connection's end, or its end alone."""
+    with connect(api, sent) as connection:
+        assert rest(connection)[:13] in (b"", b"HTTP/1.1 400 ")
+    assert 404 == httpx.get(f"{api.url}/nowhere", timeout=DEADLINE_S).status_code
+
+
+def test_headers_have_a_bound_over_http_2(api: Serving) -> None:
+    """Over HTTP/2 a header beyond the bound is refused, and others on the server are answered."""
+    with (
+        httpx.Client(base_url=api.url, http1=False, http2=True, timeout=DEADLINE_S) as client,
+        contextlib.suppress(httpx.RemoteProtocolError),  # the server may end the connection instead
+    ):
+        assert 431 == client.get("/openapi.json", headers={"x": "a" * 50_000}).status_code
+    assert 404 == httpx.get(f"{api.url}/nowhere", timeout=DEADLINE_S).status_code
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../etc/passwd", "/v1/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v1/jobs/..%2f..%2fetc%2fpasswd",
+        "/v1/dead/....//....//etc/passwd", "/docs/../../../etc/passwd", "/%00", "/v1/jobs/%00", "/\\..\\..\\etc\\hosts",
+        "/v1/jobs/%ff%fe", "//etc/passwd",
+    ],
+)  # fmt: skip
+def test_no_path_leads_out(api: Serving, path: str) -> None:
+    """A path that climbs, however it is written, is a problem as any other that is not there, or as a wrong id."""
+    request = f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
+    with connect(api, request) as connection:
+        answer = rest(connection)
+    assert answer[:13] in (b"HTTP/1.1 404 ", b"HTTP/1.1 422 ", b"HTTP/1.1 503 ", b"HTTP/1.1 400 ")
+    assert b"root:" not in answer
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"name":"add","args":[' + b"[" * 100_000 + b"]" * 100_000 + b"]}",
+        b'{"name":"add","kwargs":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}",
+        b'{"name":"add","args":[' + b"1" * 100_000 + b"]}",
+        b'{"name":"' + b"a" * 2_000_000 + b'"}',
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/batch", "/v1/dead/retry"])
+def test_depth_and_size_of_json_are_bounded(api: Serving, path: str, body: bytes) -> None:
+    """JSON that is nested without end, a number without end, a name without end: each is the caller's mistake."""
+    response = httpx.post(f"{api.url}{path}", content=body, headers={"content-type": "application/json"}, timeout=30)
+    assert response.status_code in (400, 413, 422, 503)
+    assert "application/problem+json" == response.headers["content-type"]
+    assert len(response.content) < 10_000
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """A serving process with the bounds as they come."""
+    with serving(tmp_path_factory.mktemp("api"), "") as api:
+        yield api
