@@ -71,5 +71,6 @@ def make_app(gateway: Gateway) -> ASGIApp:
         openapi_config=None,  # contract.py makes the document
         logging_config=None,  # it would take over the process's logging
     )
-    http = gateway.settings.http
-    return with_cors(paced(gated(app, Gate(http)), http.body_timeout_s), http.cors_origins)
+    settings = gateway.settings
+    held = paced(gated(app, Gate(settings)), settings.http.body_timeout_s)
+    return with_cors(held, settings.http.cors_origins)

@@ -10,7 +10,7 @@ Idle.overdue is the policy, and owns what is remembered; `sweep` does the rest. 
 import os
 import socket
 import stat
-from collections import Counter
+import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from litestar.types import ASGIApp, Receive, Scope, Send
 
 #: Address and port, as both the socket and the server's scope have them.
-Peer = tuple[str, int]
+Peer = tuple[str, str]
 
 SWEEP_S: Final = 1.0
 #: Of all connections, how many are left free while others idle.
@@ -57,7 +57,7 @@ class Idle:
     def __init__(self, timeout_s: float, connections_max: int) -> None:
         self._timeout_s = timeout_s
         self._connections_max = connections_max
-        self._under_way: Counter[Peer] = Counter()
+        self._under_way: dict[Peer, int] = {}
         self._ended_s: dict[Peer, float] = {}
         self._known: dict[int, tuple[Peer, float]] = {}
 
@@ -68,13 +68,13 @@ class Idle:
 
     def began(self, peer: Peer) -> None:
         """Take note that a request came."""
-        self._under_way[peer] += 1
+        self._under_way[peer] = self._under_way.get(peer, 0) + 1
 
     def ended(self, peer: Peer, now_s: float) -> None:
         """Take note that it was answered."""
-        self._under_way[peer] -= 1
-        if not self._under_way[peer]:
-            del self._under_way[peer]
+        left = self._under_way.pop(peer) - 1
+        if left:
+            self._under_way[peer] = left
         self._ended_s[peer] = now_s
 
     def overdue(self, found: Mapping[int, Found], now_s: float) -> list[Found]:
@@ -109,12 +109,12 @@ def noting(app: "ASGIApp", idle: Idle) -> "ASGIApp":
         if client is None:
             await app(scope, receive, send)
             return
-        peer = (client[0], int(client[1]))
+        peer = (client[0], str(client[1]))  # as granian has it
         idle.began(peer)
         try:
             await app(scope, receive, send)
         finally:
-            idle.ended(peer, anyio.current_time())
+            idle.ended(peer, time.monotonic())
 
     return noted
 
@@ -125,7 +125,7 @@ async def sweep(idle: Idle, port: int) -> None:
     while True:
         await anyio.sleep(SWEEP_S)
         known = await anyio.to_thread.run_sync(_look, port, known)
-        for each in idle.overdue(known, anyio.current_time()):
+        for each in idle.overdue(known, time.monotonic()):
             close(each)
 
 
@@ -162,7 +162,7 @@ def _found(descriptor: int, inode: int, port: int) -> Found | None:
             peer = copy.getpeername()
         except OSError:  # one that listens has no peer, and one that was reset has none any more
             return None
-        return Found(descriptor, inode, (peer[0].partition("%")[0], peer[1]))
+        return Found(descriptor, inode, (peer[0].partition("%")[0], str(peer[1])))
 
 
 def close(each: Found) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from headrace.config.settings import HttpSettings
+from headrace.config.settings import Settings
 
 from .problems import body
 from .records import PROBLEM
@@ -61,9 +61,9 @@ class Gate:
         settings: Whose tokens and origins hold.
     """
 
-    def __init__(self, settings: HttpSettings) -> None:
-        self._tokens = Tokens(settings.tokens) if settings.tokens else None
-        self._origins = frozenset(origin.encode() for origin in settings.cors_origins)
+    def __init__(self, settings: Settings) -> None:
+        self._tokens = Tokens(settings.http.tokens) if settings.http.tokens else None
+        self._origins = frozenset(origin.encode() for origin in settings.http.cors_origins)
 
     def refusal(self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]], now_s: float) -> Refusal | None:
         """Return why a request may not pass; None when it may.

@@ -16,7 +16,7 @@ from granian.log import LogLevels
 from granian.server.embed import Server
 
 from headrace.config import limits, logger
-from headrace.config.settings import HttpSettings
+from headrace.config.settings import Settings
 
 from .tls import Certificate
 
@@ -27,13 +27,16 @@ log = logger("headrace.http")
 _MS: Final = 1_000
 
 
-def make_server(app: "ASGIApp", address: tuple[str, int], settings: HttpSettings, cert: Certificate | None) -> Server:
+def make_server(
+    app: "ASGIApp", address: tuple[str, int], settings: Settings, connections_max: int, cert: Certificate | None
+) -> Server:
     """Return a server of the application that is not started yet.
 
     Args:
         app: What it serves.
         address: Where; checked.
-        settings: Its bounds; `connections_max` as `connections_bound` returns it.
+        settings: Its bounds.
+        connections_max: As `connections_bound` returned it.
         cert: With what; None for plain HTTP.
     """
     return Server(
@@ -43,16 +46,16 @@ def make_server(app: "ASGIApp", address: tuple[str, int], settings: HttpSettings
         interface=Interfaces.ASGINL,
         websockets=False,
         backlog=limits.HTTP_ACCEPT_BACKLOG_COUNT,
-        backpressure=settings.connections_max,
+        backpressure=connections_max,
         http1_settings=HTTP1Settings(
-            header_read_timeout=int(settings.header_timeout_s * _MS),
-            max_buffer_size=settings.header_max_bytes,
+            header_read_timeout=int(settings.http.header_timeout_s * _MS),
+            max_buffer_size=settings.http.header_max_bytes,
         ),
         http2_settings=HTTP2Settings(
             keep_alive_interval=limits.HTTP2_PING_INTERVAL_S * _MS,
             keep_alive_timeout=limits.HTTP2_PING_INTERVAL_S,
             max_concurrent_streams=limits.HTTP2_STREAMS_MAX,
-            max_headers_size=settings.header_max_bytes,
+            max_headers_size=settings.http.header_max_bytes,
             max_send_buffer_size=limits.HTTP2_SEND_BUFFER_BYTES,
         ),
         ssl_cert=None if cert is None else cert.cert,

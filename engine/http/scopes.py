@@ -59,7 +59,9 @@ def needed(method: str, path: str) -> Need:
     if need := NEEDS.get(f"{method} {path}"):
         return need
     wanted = f"{method} /{_SLASHES.sub('/', path.strip('/'))}"  # as the router takes /v1//stats/ for /v1/stats
-    return NEEDS.get(wanted) or next((need for pattern, need in _PATTERNS if pattern.fullmatch(wanted)), ELSE)
+    if need := NEEDS.get(wanted):
+        return need
+    return next((found for pattern, found in _PATTERNS if pattern.fullmatch(wanted)), ELSE)
 
 
 def missing(routes: Iterable[tuple[str, str]]) -> list[str]:

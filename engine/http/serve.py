@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
-import msgspec
 
 from headrace.config import logger
 from headrace.config.errors import ConfigError, HeadraceError
@@ -110,7 +109,7 @@ def check_servable(settings: Settings) -> str:
     """
     _require_extra()
     _check_settings(settings)
-    certificate(settings.http)
+    certificate(settings)
     return bind_address(settings.http.host, has_tokens=bool(settings.http.tokens))
 
 
@@ -203,13 +202,13 @@ def _server(gateway: Gateway, bind: str, port: int) -> "tuple[Server, Idle]":
     from .app import make_app
     from .listening import connections_bound, make_server
 
-    settings = gateway.settings.http
+    settings = gateway.settings
     cert = certificate(settings)
     if cert is None and not ipaddress.ip_address(bind).is_loopback:
         log.warning("tokens travel unencrypted; set http.tls_cert and http.tls_key, or have a proxy do TLS", host=bind)
-    settings = msgspec.structs.replace(settings, connections_max=connections_bound(settings.connections_max))
-    idle = Idle(settings.idle_timeout_s, settings.connections_max)
-    return make_server(noting(make_app(gateway), idle), (bind, port), settings, cert), idle
+    connections_max = connections_bound(settings.http.connections_max)
+    idle = Idle(settings.http.idle_timeout_s, connections_max)
+    return make_server(noting(make_app(gateway), idle), (bind, port), settings, connections_max, cert), idle
 
 
 async def _announce(bind: str, port: int, scheme: str) -> None:

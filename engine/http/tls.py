@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from headrace.config.errors import ConfigError
-from headrace.config.settings import HttpSettings
+from headrace.config.settings import Settings
 
 
 class Certificate(msgspec.Struct, frozen=True):
@@ -24,13 +24,13 @@ class Certificate(msgspec.Struct, frozen=True):
     key: Path
 
 
-def certificate(settings: HttpSettings) -> Certificate | None:
+def certificate(settings: Settings) -> Certificate | None:
     """Return what the API is served with; None for plain HTTP.
 
     Raises:
         ConfigError: only one of the two is set, one cannot be read, or they do not fit each other.
     """
-    cert, key = settings.tls_cert, settings.tls_key
+    cert, key = settings.http.tls_cert, settings.http.tls_key
     if cert is None and key is None:
         return None
     if cert is None or key is None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from headrace import ConfigError
-from headrace.config.settings import HttpSettings
+from headrace.config.settings import HttpSettings, Settings
 from headrace.engine.http.tls import certificate
 from headrace.engine.http.tokens import hash_of
 from http_server import CERTS, DEADLINE_S, serving
@@ -26,8 +26,9 @@ def trusting(*versions: ssl.TLSVersion) -> ssl.SSLContext:
     return context
 
 
-def settings(cert: object, key: object) -> HttpSettings:
-    return HttpSettings(tls_cert=None if cert is None else str(cert), tls_key=None if key is None else str(key))
+def settings(cert: object, key: object) -> Settings:
+    files = {"tls_cert": cert, "tls_key": key}
+    return Settings(http=HttpSettings(**{name: str(file) for name, file in files.items() if file is not None}))
 
 
 def test_it_speaks_tls_and_both_versions_of_http(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_key_with_a_passphrase_is_said() -> None:
 
 def test_plain_http_needs_neither() -> None:
     """Without both there is no TLS; with both that fit, the files are named."""
-    assert certificate(HttpSettings()) is None
+    assert certificate(Settings()) is None
     found = certificate(settings(CERT, KEY))
     assert found is not None
     assert (CERT, KEY) == (found.cert, found.key)
