@@ -16,6 +16,7 @@ from headrace.jobs.errors import HeadraceError
 from .contract import document
 from .gate import gated
 from .gateway import Gateway
+from .hot import fronted
 from .problems import problem_of_fault, problem_of_headrace, problem_of_http
 from .records import JSON
 from .routes import dead, health, jobs, queues, statistics, workers
@@ -65,4 +66,4 @@ def make_app(gateway: Gateway) -> ASGIApp:
         openapi_config=None,  # contract.py makes the document
         logging_config=None,  # it would take over the process's logging
     )
-    return gated(app)
+    return gated(fronted(app, gateway))

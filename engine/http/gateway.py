@@ -19,7 +19,6 @@ from headrace.jobs.plain import plain
 from headrace.jobs.registry import Registry
 from headrace.jobs.results import missing
 from headrace.jobs.states import ENDED, State
-from headrace.jobs.submission import SubmitOptions
 from headrace.jobs.unique import Unique
 
 from .. import admin, inspect
@@ -33,7 +32,7 @@ from ..observe.statistics import Statistics
 from ..packing import bound_of, submission_of
 from ..results import Results
 from .letters import Letters
-from .records import Health, JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
+from .records import REJECTING, Health, JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
 
 #: What workers say of themselves changes when one starts or stops; a second late is soon enough for a new name.
 FLEET_TTL_S: Final = 1.0
@@ -104,6 +103,8 @@ class Gateway:
             view = await self._results.view(job_id)
             if view is not None and view.state is not None:
                 return JobStatus(job_id, view.state)
+        if not (submission.delay_ms or submission.due_at_ms or submission.unique):
+            return JobStatus(job_id, State.QUEUED)
         parsed = ids.parse(job_id)
         return JobStatus(job_id, State.DELAYED if parsed is not None and parsed.delayed else State.QUEUED)
 
@@ -289,10 +290,6 @@ class Gateway:
         self._ending = True
         for scope in list(self._waits):
             scope.cancel()
-
-
-#: A full queue refuses, and the client is told when to come again: a request that waits holds a connection.
-REJECTING: Final = SubmitOptions(on_full="reject")
 
 
 def _room(error: QueueFull, count: int) -> int:

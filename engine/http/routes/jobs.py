@@ -6,23 +6,19 @@ A route reads its request and writes its answer; what is between is the gateway'
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
-import msgspec
 from litestar import Request, Response, get, post
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath, QueryParameter
 
-from headrace.jobs.errors import InvalidArguments
-
 from ..batch import Batch, shown, take_array, take_lines
 from ..bodies import media_type, pieces, whole
 from ..contract import TakesJob, TakesJobs, answer, gateway_of, problems, written
+from ..hot import answer_submission
 from ..problems import Refused
-from ..records import FORM, JSON, NDJSON, BatchReport, Cancelled, JobRecord, JobRequest, JobResult, JobStatus, Retried
+from ..records import FORM, JSON, NDJSON, PROBLEM, BatchReport, Cancelled, JobRecord, JobResult, JobStatus, Retried
 
 #: A waiting request holds a connection, and proxies between give up after a minute.
 WAIT_MAX_S: Final = 60.0
-IDEMPOTENCY_KEY_MAX_CHARS: Final = 255
-_decode = msgspec.json.Decoder(JobRequest).decode
 
 
 @post(
@@ -38,10 +34,10 @@ async def submit(request: Request[Any, Any, Any]) -> Response[JobStatus]:
 
     With an Idempotency-Key header, the same key again answers with the first job's id, and there is no second job.
     """
-    media_type(request, (JSON,))
-    key = _idempotency_key(request.headers.get("idempotency-key", ""))
-    status = await gateway_of(request).submit(_job(await whole(request)), key)
-    return written(status, 202)
+    status, headers, content = await answer_submission(gateway_of(request), request.scope["headers"], request.receive)
+    kind = JSON if status == 202 else PROBLEM
+    answered: Response[Any] = Response(content, status_code=status, headers=headers, media_type=kind)
+    return answered
 
 
 @post(
@@ -132,13 +128,6 @@ async def retry(request: Request[Any, Any, Any], job_id: FromPath[str]) -> Respo
     return written(await gateway_of(request).retry(job_id))
 
 
-def _idempotency_key(text: str) -> str:
-    """Return the header's value, which may be empty; raises Refused where it is no key."""
-    if len(text) > IDEMPOTENCY_KEY_MAX_CHARS or not text.isprintable():
-        raise Refused(400, f"Idempotency-Key: use at most {IDEMPOTENCY_KEY_MAX_CHARS} printable characters")
-    return text
-
-
 def _refuse_key(request: Request[Any, Any, Any]) -> None:
     """Refuse a batch that counts on being taken only once.
 
@@ -151,21 +140,6 @@ def _refuse_key(request: Request[Any, Any, Any]) -> None:
             "the header Idempotency-Key is not supported for a batch, so nothing was submitted; send the batch without "
             "it, and only once, or send each job by itself with a key of its own",
         )
-
-
-def _job(body: bytes) -> JobRequest:
-    """Read one job.
-
-    Raises:
-        InvalidArguments: a field is wrong, missing or unknown.
-        Refused: 400: it is no JSON.
-    """
-    try:
-        return _decode(body)
-    except msgspec.ValidationError as error:
-        raise InvalidArguments(f"the job: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise Refused(400, f"the body is no JSON object of a job: {shown(error)}") from None
 
 
 def _cut_short(error: HTTPException) -> str:
