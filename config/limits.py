@@ -168,6 +168,9 @@ PORT_MAX: Final = 65_535
 HTTP_BODY_MAX_BYTES: Final = 16 * _MIB
 #: A body is held in memory while it is read.
 HTTP_BODY_BOUND_BYTES: Final = _GIB
+#: No bound (0): a batch is submitted while it is read, and takes no more memory for being long; queues have their own.
+HTTP_BATCH_MAX_BYTES: Final = 0
+HTTP_BATCH_BOUND_BYTES: Final = 1024 * _GIB
 
 # Files --------------------------------------------------------------------------------------------
 

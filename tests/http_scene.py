@@ -8,6 +8,7 @@ import httpx
 import msgspec
 
 from headrace.config.settings import Settings
+from headrace.engine.broker.control import OpenBroker
 from headrace.engine.broker.memory import MemoryBroker
 from headrace.engine.http.app import make_app
 from headrace.engine.http.gateway import Gateway
@@ -38,12 +39,22 @@ def publish(broker: MemoryBroker, worker: str = "w", **fields: Any) -> None:
 
 @asynccontextmanager
 async def asking(
-    broker: MemoryBroker, settings: Settings | None = None, registry: Registry | None = None
+    broker: OpenBroker, settings: Settings | None = None, registry: Registry | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of the API over a broker."""
-    app: Any = make_app(Gateway(broker, settings or Settings(), registry))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as client:
+    async with asking_gateway(broker, settings, registry) as (client, _):
         yield client
+
+
+@asynccontextmanager
+async def asking_gateway(
+    broker: OpenBroker, settings: Settings | None = None, registry: Registry | None = None
+) -> AsyncIterator[tuple[httpx.AsyncClient, Gateway]]:
+    """Yield a client of the API over a broker, and the gateway in between."""
+    gateway = Gateway(broker, settings or Settings(), registry)
+    app: Any = make_app(gateway)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as client:
+        yield client, gateway
 
 
 def problem(response: httpx.Response) -> tuple[int, str]:

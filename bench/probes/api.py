@@ -34,20 +34,16 @@ def single(port: int, jobs: int, connections: int) -> dict[str, float]:
     return probe("load", ["--port", str(port), "--jobs", str(jobs), "--connections", str(connections)])
 
 
-def batch(port: int, jobs: int) -> dict[str, float]:
+def batch(port: int, jobs: int, *, keyed: bool) -> dict[str, float]:
     """Submit jobs as one stream; what is sent was made before the clock runs."""
     pieces = [batch_body(first, min(PIECE, jobs - first)) for first in range(0, jobs, PIECE)]
 
     def stream() -> Iterator[bytes]:
         yield from pieces
 
+    headers = {"content-type": "application/x-ndjson", **({"idempotency-key": "bench"} if keyed else {})}
     began_s = time.perf_counter()
-    answer = httpx.post(
-        f"http://127.0.0.1:{port}/v1/jobs/batch",
-        content=stream(),
-        timeout=PATIENCE_S,
-        headers={"content-type": "application/x-ndjson"},
-    )
+    answer = httpx.post(f"http://127.0.0.1:{port}/v1/jobs/batch", content=stream(), timeout=PATIENCE_S, headers=headers)
     took_s = time.perf_counter() - began_s
     if answer.status_code != 202 or answer.json()["accepted"] != jobs:
         raise SystemExit(f"the API answered {answer.status_code}: {answer.text[-500:]}")
@@ -60,7 +56,10 @@ def over_http(socket: str, pid: int, arguments: argparse.Namespace) -> dict[str,
     with served(socket, alone=True) as (port, api_pid):
         single(port, WARM_UP, arguments.connections)
         memory_mb, before, api_cpu_s, server_cpu_s = rss_mb(api_pid), calls(socket), cpu_s(api_pid), cpu_s(pid)
-        figures = single(port, jobs, arguments.connections) if arguments.way == "single" else batch(port, jobs)
+        if arguments.way == "single":
+            figures = single(port, jobs, arguments.connections)
+        else:
+            figures = batch(port, jobs, keyed=arguments.keyed)
         return {
             **figures,
             "rss_mb": rss_mb(api_pid),
@@ -82,6 +81,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--way", choices=WAYS, default="single")
     made.add_argument("--connections", type=int, default=64)
+    made.add_argument("--keyed", action="store_true", help="send the batch with an Idempotency-Key")
     arguments = made.parse_args()
     end_by_signal()
     with server(arguments.fsync) as (socket, pid):

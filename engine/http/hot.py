@@ -14,6 +14,7 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from headrace.jobs.errors import InvalidArguments
 
+from .bodies import shown
 from .gateway import Gateway
 from .problems import TOO_LARGE, Refused, answer_to
 from .records import FORM, JSON, PROBLEM, JobRequest
@@ -149,10 +150,8 @@ def _job(content: bytes) -> JobRequest:
         return _decode(content)
     except msgspec.ValidationError as error:
         raise InvalidArguments(f"the job: {error}") from None
-    except RecursionError:
-        raise Refused(400, "the body is no JSON object of a job: the JSON is nested too deeply") from None
-    except ValueError as error:
-        raise Refused(400, f"the body is no JSON object of a job: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, f"the body is no JSON object of a job: {shown(error)}") from None
 
 
 async def _send(send: Send, answer: Answer) -> None:

@@ -25,7 +25,7 @@ from headrace.jobs.errors import (
 )
 
 from .gateway import Gateway
-from .records import PROBLEM, BatchReport, Problem
+from .records import PROBLEM, Problem
 
 log = logger("headrace.http")
 
@@ -48,9 +48,8 @@ _INSIDE: Final = "the server met a fault of its own; its log says which. Send th
 class Refused(HTTPException):
     """A request that is refused as it is, with the reason."""
 
-    def __init__(self, status: int, detail: str, batch: BatchReport | None = None) -> None:
+    def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail=detail, status_code=status)
-        self.batch = batch
 
 
 def problem_of_http(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -66,8 +65,7 @@ def problem_of_http(request: Request[Any, Any, Any], error: Exception) -> Respon
         detail = f"there is nothing at {request.url.path}; /openapi.json lists what there is"
     if isinstance(error, ValidationException):
         detail = _invalid(error)
-    batch = error.batch if isinstance(error, Refused) and error.batch is not None else msgspec.UNSET
-    return respond(error.status_code, detail or error.detail, headers=headers, batch=batch)
+    return respond(error.status_code, detail or error.detail, headers=headers)
 
 
 def problem_of_headrace(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -107,23 +105,15 @@ def status_of(error: Exception) -> int | None:
     return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), None)
 
 
-def respond(
-    status: int,
-    detail: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    batch: BatchReport | msgspec.UnsetType = msgspec.UNSET,
-) -> Response[bytes]:
+def respond(status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> Response[bytes]:
     """Return a problem as a response."""
-    return Response(body(status, detail, None, batch), status_code=status, headers=headers, media_type=PROBLEM)
+    return Response(body(status, detail), status_code=status, headers=headers, media_type=PROBLEM)
 
 
-def body(
-    status: int, detail: str, name: str | None = None, batch: BatchReport | msgspec.UnsetType = msgspec.UNSET
-) -> bytes:
+def body(status: int, detail: str, name: str | None = None) -> bytes:
     """Return a problem's JSON."""
     title = HTTPStatus(status).phrase
-    return msgspec.json.encode(Problem(title, status, detail, error=name or msgspec.UNSET, batch=batch))
+    return msgspec.json.encode(Problem(title, status, detail, error=name or msgspec.UNSET))
 
 
 def _invalid(error: ValidationException) -> str:

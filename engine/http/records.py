@@ -118,12 +118,14 @@ class BatchReport(msgspec.Struct, frozen=True):
     Attributes:
         accepted: How many jobs were submitted.
         ids: Their ids, in the order of the request.
-        rejected: Those that were not.
+        rejected: Those that were not, the first 10,000.
+        unlisted: How many more were not; left out where there are no more.
     """
 
     accepted: int
     ids: list[str]
     rejected: list[Rejection]
+    unlisted: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,5 +258,6 @@ class Problem(msgspec.Struct, frozen=True):
 #: Media types.
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+MSGPACK: Final = "application/msgpack"
 FORM: Final = "application/x-www-form-urlencoded"
 PROBLEM: Final = "application/problem+json"
