@@ -9,7 +9,6 @@ import msgspec
 
 from headrace.config.settings import Settings
 from headrace.engine.broker.control import OpenBroker
-from headrace.engine.broker.memory import MemoryBroker
 from headrace.engine.http.app import make_app
 from headrace.engine.http.gateway import Gateway
 from headrace.engine.observe.fleet import FleetRecord, HandlerCard
@@ -30,7 +29,7 @@ def card(queue: str = "sums") -> HandlerCard:
     return HandlerCard(queue=queue, runner="async", aliases=("plus",), schema=msgspec.Raw(msgspec.msgpack.encode(ADD)))
 
 
-def publish(broker: MemoryBroker, worker: str = "w", **fields: Any) -> None:
+def publish(broker: OpenBroker, worker: str = "w", **fields: Any) -> None:
     """Have a worker say that it is there and knows `add`."""
     known: dict[str, Any] = {"queues": ("sums",), "handlers": {"add": card()}, "report": WorkerReport(), **fields}
     record = FleetRecord(worker=worker, host="h", pid=1, started_at_ms=0, version="0", **known)

@@ -1,10 +1,12 @@
 """The gateway: what the routes call. Joins a broker, a client and the waiting for results for one serving process.
 
 It decides nothing about jobs: that is in client, inspect and jobs. It owns what is remembered of the workers, read at
-most once a second however many requests come, and the waits for results, which it ends when the server stops.
+most once a second however many requests come, mostly by a thread beside the loop; and the waits for results and for
+room, which it ends when the server stops.
 """
 
 import math
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -12,9 +14,10 @@ from typing import Any, Final
 import anyio
 import msgspec
 
+from headrace.config import logger
 from headrace.config.settings import Settings
 from headrace.jobs import codec, ids
-from headrace.jobs.errors import QueueFull, ResultUnavailable, UnknownHandler, WaitTimeout
+from headrace.jobs.errors import BrokerUnavailable, QueueFull, ResultUnavailable, UnknownHandler, WaitTimeout
 from headrace.jobs.plain import plain
 from headrace.jobs.registry import Registry
 from headrace.jobs.results import missing
@@ -35,8 +38,11 @@ from .letters import Letters
 from .parts import Fate, publish_part
 from .records import REJECTING, Health, JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
 
+log = logger("headrace.http")
 #: What workers say of themselves changes when one starts or stops; a second late is soon enough for a new name.
 FLEET_TTL_S: Final = 1.0
+#: Until then what was read is still used while it is read again.
+FLEET_STALE_S: Final = 2.0
 #: A full queue has room again once a job has ended, and for a batch of clients once a tenth of it has.
 ROOM_SHARE: Final = 0.1
 RETRY_AFTER_MAX_S: Final = 60
@@ -85,6 +91,7 @@ class Gateway:
         self.letters = Letters(broker, self._courier, settings.max_payload_bytes, self._cards)
         self._fleet = Fleet()
         self._reading: anyio.Lock | None = None
+        self._is_looking = False
         self._waits: set[anyio.CancelScope] = set()
         self._ending = False
 
@@ -174,17 +181,38 @@ class Gateway:
         return card.queue, card.rule
 
     async def fleet(self) -> Fleet:
-        """Return what the workers say of themselves, at most a second old; raises BrokerUnavailable."""
-        if time.monotonic() - self._fleet.read_at_s < FLEET_TTL_S:
+        """Return what the workers say of themselves, at most two seconds old; raises BrokerUnavailable.
+
+        After one, a thread looks again, and nobody waits for it: on a busy loop it takes some 60 ms to be given its
+        turns, and a request in a hundred would have to wait for it.
+        """
+        age_s = time.monotonic() - self._fleet.read_at_s
+        if age_s < FLEET_TTL_S:
+            return self._fleet
+        if age_s < FLEET_STALE_S and self._broker.waits:
+            if not self._is_looking:
+                self._is_looking = True
+                threading.Thread(target=self._look_aside, name="headrace-fleet", daemon=True).start()
             return self._fleet
         if self._reading is None:
             self._reading = anyio.Lock()
         async with self._reading:
-            now_s = time.monotonic()
-            if now_s - self._fleet.read_at_s >= FLEET_TTL_S:
-                workers = await self._courier.call(inspect.workers, self._broker)
-                self._fleet = Fleet(workers, inspect.handlers_of(workers), now_s)
+            if time.monotonic() - self._fleet.read_at_s >= FLEET_TTL_S:
+                await self._courier.call(self._look)
         return self._fleet
+
+    def _look(self) -> None:
+        now_s = time.monotonic()
+        workers = inspect.workers(self._broker)
+        self._fleet = Fleet(workers, inspect.handlers_of(workers), now_s)
+
+    def _look_aside(self) -> None:
+        try:
+            self._look()
+        except BrokerUnavailable as error:  # whoever asks once it is stale waits for a look of their own, and is told
+            log.warning("workers could not be looked at", error=str(error))
+        finally:
+            self._is_looking = False
 
     async def _cards(self) -> dict[str, HandlerCard]:
         return (await self.fleet()).cards

@@ -1,9 +1,7 @@
 """Bodies without end: a batch of any size passes through the API, whose memory stays as it was."""
 
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -12,6 +10,7 @@ import pytest
 import redis
 from fleet import LONG
 
+from served_api import served
 from servers import Server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
@@ -22,22 +21,6 @@ BODY_BYTES, PIECE_BYTES, LINE_BYTES = 1024**3 if LONG else 64 * 1024**2, 256 * 1
 GROWTH_MAX_BYTES = 48 * 1024**2
 PATIENCE_S = 900 if LONG else 120
 QUEUE = "headrace:{default}:jobs"
-SERVE = "import sys; from headrace.engine.http.serve import serve; serve(url=sys.argv[1], http={'port': 0})"
-
-
-@contextmanager
-def served(server: Server, folder: Path) -> Iterator[tuple[str, int]]:
-    """Yield the address of an API in a process of its own, and the process's id."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, server.unix_url], cwd=folder, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    try:
-        yield process.stderr.readline().split()[-1], process.pid
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
 
 
 def rss_bytes(pid: int) -> int:
@@ -86,13 +69,13 @@ class Body:
 @pytest.mark.parametrize("kind", ["application/x-ndjson", "application/json", "application/msgpack"])
 def test_a_body_of_any_size_takes_no_memory(server: Server, tmp_path: Path, kind: str) -> None:
     """64 MB of jobs in one request (1 GB in a long run) are accepted, and the API's memory stays flat."""
-    with served(server, tmp_path) as (url, pid), httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+    with served(server.unix_url, tmp_path) as (url, pid), httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
         body = Body(server, pid, kind)
 
         def post(size_bytes: int) -> httpx.Response:
             return client.post("/v1/jobs/batch", content=body(size_bytes), headers={"content-type": kind})
 
-        assert body.jobs == post(8 * PIECE_BYTES).json()["accepted"] > 0  # imports and threads are there now
+        assert post(8 * PIECE_BYTES).json()["accepted"]  # imports and threads are there now
         before_bytes, body.peak_bytes = rss_bytes(pid), 0
         response = post(BODY_BYTES)
         report = response.json()

@@ -14,7 +14,8 @@ from headrace.engine.broker.open import open_broker
 from headrace.engine.http import gateway
 from headrace.engine.http.app import make_app
 from headrace.engine.http.gateway import Gateway
-from http_scene import URL, asking, problem
+from headrace.jobs.errors import BrokerUnavailable
+from http_scene import URL, asking, problem, publish
 from servers import start_valkey
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +48,27 @@ async def test_requests_at_the_same_time_gather_into_one_script_call(
             assert 2 == _script_calls(client) - before
         broker.close()
     assert 1 + AT_ONCE == len(set(ids))
+
+
+async def test_nobody_waits_for_a_look_at_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of the workers is used while it is read again, and soon is what they say now."""
+    with start_valkey(tmp_path) as server:
+        broker = open_broker(server.url)
+        own = Gateway(broker, Settings())
+        first = await own.fleet()
+        assert {} == first.cards
+        publish(broker)
+        monkeypatch.setattr(gateway, "FLEET_TTL_S", 0.0)
+        monkeypatch.setattr(gateway, "FLEET_STALE_S", 3600.0)
+        assert first is await own.fleet()
+        with anyio.fail_after(30):
+            while "add" not in (await own.fleet()).cards:
+                await anyio.sleep(0.01)
+        server.stop()
+        monkeypatch.setattr(gateway, "FLEET_STALE_S", 0.0)
+        with pytest.raises(BrokerUnavailable):
+            await own.fleet()
+        broker.close()
 
 
 def _script_calls(client: "redis.Redis") -> int:
