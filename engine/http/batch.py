@@ -9,7 +9,7 @@ answer always says what became of each. One Batch belongs to one request and own
 import random
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, cast
 
 from headrace.config import limits
 from headrace.jobs.errors import BrokerUnavailable, HeadraceError, QueueFull
@@ -59,6 +59,7 @@ class Batch:
         self._part: list[Pending] = []
         self._part_bytes = 0
         self._by_queue: dict[str, int] = {}
+        self._most = 0  # of one queue's
         self._ferry: Ferry | None = None
         self._under_way: tuple[list[Pending], Crossing[list[Fate]]] | None = None
         self._refusal: QueueFull | BrokerUnavailable | None = None
@@ -111,9 +112,9 @@ class Batch:
     @property
     def _is_due(self) -> bool:
         return (
-            self._part_bytes > PENDING_MAX_BYTES
+            self._most >= limits.SUBMIT_BATCH_COUNT
+            or self._part_bytes > PENDING_MAX_BYTES
             or len(self._bad) >= limits.SUBMIT_BATCH_COUNT
-            or (bool(self._part) and self._by_queue[self._part[-1].queue] >= limits.SUBMIT_BATCH_COUNT)
         )
 
     async def _refresh(self) -> None:
@@ -142,7 +143,8 @@ class Batch:
         else:
             self._part.append(Pending(index, queue, submission))
             self._part_bytes += len(submission.body)
-            self._by_queue[queue] = self._by_queue.get(queue, 0) + 1
+            count = self._by_queue[queue] = self._by_queue.get(queue, 0) + 1
+            self._most = max(self._most, count)
 
     async def _send(self) -> None:
         """Have the part that has gathered sent, once the one before it has arrived."""
@@ -152,7 +154,7 @@ class Batch:
         self._bad.clear()
         if not self._part:
             return
-        part, self._part, self._part_bytes = self._part, [], 0
+        part, self._part, self._part_bytes, self._most = self._part, [], 0, 0
         self._by_queue.clear()
         jobs = [(each.queue, each.submission) for each in part]
         if self._ferry is None and self._gateway.waits and len(part) >= FERRY_FROM_COUNT:
@@ -170,6 +172,9 @@ class Batch:
 
     async def _note(self, part: list[Pending], fates: list[Fate]) -> None:
         """Put into the report what became of a part, after waiting for room for what found none."""
+        if set(map(type, fates)) == {str}:
+            self.report.accept(cast(list[str], fates))
+            return
         fates = await self._wait_for_room(part, fates)
         self.report.accept([fate for fate in fates if isinstance(fate, str)])
         for pending, fate in zip(part, fates, strict=True):

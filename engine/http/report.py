@@ -40,13 +40,21 @@ class Report:
     def accept(self, ids: Sequence[str]) -> None:
         """Note the ids of the next jobs that were accepted."""
         self.accepted += len(ids)
+        if ids:
+            head, number = _split(ids[0])
+            if ids == [f"{head}{each}" for each in range(number, number + len(ids))]:  # as nearly all parts are
+                self._extend(head, number, len(ids))
+                return
         for job_id in ids:
-            head, number = _split(job_id)
-            if head == self._head and number == self._first + self._count:
-                self._count += 1
-            else:
-                self._end_run()
-                self._head, self._first, self._count = head, number, 1
+            self._extend(*_split(job_id), 1)
+
+    def _extend(self, head: str, number: int, count: int) -> None:
+        """Note ids that number on, with the run before where they number on from it."""
+        if head == self._head and number == self._first + self._count:
+            self._count += count
+        else:
+            self._end_run()
+            self._head, self._first, self._count = head, number, count
 
     def reject(self, index: int, why: str) -> None:
         """Note that a job was not submitted."""
