@@ -22,7 +22,7 @@ from measuring.servers import HERE
 
 #: In the order in which they are asked: what everything else is measured with comes first.
 QUESTIONS = (
-    "engine", "slots", "payload", "handlers", "submission", "latency", "waiting", "backlog", "features", "fsync",
+    "engine", "slots", "payload", "handlers", "submission", "api", "latency", "waiting", "backlog", "features", "fsync",
     "processes", "dispatcher", "files", "broker",
 )  # fmt: skip
 

@@ -207,6 +207,9 @@ HTTP2_STREAMS_MAX: Final = 100
 HTTP2_SEND_BUFFER_BYTES: Final = 64 * _KIB
 #: A silent HTTP/2 peer is asked whether it is there, and has as long for its answer: a vanished one is found in 40 s.
 HTTP2_PING_INTERVAL_S: Final = 20
+#: No bound (0): a batch is submitted while it is read, and takes no more memory for being long; queues have their own.
+HTTP_BATCH_MAX_BYTES: Final = 0
+HTTP_BATCH_BOUND_BYTES: Final = 1024 * _GIB
 
 # Files --------------------------------------------------------------------------------------------
 

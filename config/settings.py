@@ -30,7 +30,13 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
         limits.HTTP_PORT
     )
     body_max_bytes: Annotated[
-        int, size("http.body_max", "Largest request body.", limits.MESSAGE_MIN_BYTES, limits.HTTP_BODY_BOUND_BYTES)
+        int,
+        size(
+            "http.body_max",
+            "Largest request body, but for a batch.",
+            limits.MESSAGE_MIN_BYTES,
+            limits.HTTP_BODY_BOUND_BYTES,
+        ),
     ] = limits.HTTP_BODY_MAX_BYTES
     body_timeout_s: Annotated[
         float,
@@ -92,6 +98,10 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
             "Origins whose pages may call the API from browsers; none but its own by default.",
         ),
     ] = ()
+    batch_max_bytes: Annotated[
+        int,
+        size("http.batch_max", "Largest body of a batch; 0 for no bound.", 0, limits.HTTP_BATCH_BOUND_BYTES),
+    ] = limits.HTTP_BATCH_MAX_BYTES
     tokens: Annotated[
         tuple[Token, ...],
         Setting("http.tokens", "tokens", "Bearer tokens: a list of tables with name, sha256 and scopes."),

@@ -195,7 +195,7 @@ def pack_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> byte
     if len(name) > limits.NAME_MAX_CHARS:
         raise InvalidArguments(f"{name[:40]!r}... cannot be a handler's name: {TOO_LONG}")
     by_name = dict(kwargs)
-    if not all(isinstance(key, str) for key in by_name):
+    if by_name and not all(isinstance(key, str) for key in by_name):
         raise InvalidArguments(f"{name}(): kwargs are arguments by name, so its keys must be text")
     try:
         return head_of(name) + _encode(list(args)) + _encode(by_name)

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 
 from headrace.config.settings import Settings
-from headrace.engine.broker.memory import MemoryBroker
+from headrace.engine.broker.control import OpenBroker
 from headrace.engine.http.app import make_app
 from headrace.engine.http.gateway import Gateway
 from headrace.engine.observe.fleet import FleetRecord, HandlerCard
@@ -29,7 +29,7 @@ def card(queue: str = "sums") -> HandlerCard:
     return HandlerCard(queue=queue, runner="async", aliases=("plus",), schema=msgspec.Raw(msgspec.msgpack.encode(ADD)))
 
 
-def publish(broker: MemoryBroker, worker: str = "w", **fields: Any) -> None:
+def publish(broker: OpenBroker, worker: str = "w", **fields: Any) -> None:
     """Have a worker say that it is there and knows `add`."""
     known: dict[str, Any] = {"queues": ("sums",), "handlers": {"add": card()}, "report": WorkerReport(), **fields}
     record = FleetRecord(worker=worker, host="h", pid=1, started_at_ms=0, version="0", **known)
@@ -38,12 +38,22 @@ def publish(broker: MemoryBroker, worker: str = "w", **fields: Any) -> None:
 
 @asynccontextmanager
 async def asking(
-    broker: MemoryBroker, settings: Settings | None = None, registry: Registry | None = None
+    broker: OpenBroker, settings: Settings | None = None, registry: Registry | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of the API over a broker."""
-    app: Any = make_app(Gateway(broker, settings or Settings(), registry))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as client:
+    async with asking_gateway(broker, settings, registry) as (client, _):
         yield client
+
+
+@asynccontextmanager
+async def asking_gateway(
+    broker: OpenBroker, settings: Settings | None = None, registry: Registry | None = None
+) -> AsyncIterator[tuple[httpx.AsyncClient, Gateway]]:
+    """Yield a client of the API over a broker, and the gateway in between."""
+    gateway = Gateway(broker, settings or Settings(), registry)
+    app: Any = make_app(gateway)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as client:
+        yield client, gateway
 
 
 def problem(response: httpx.Response) -> tuple[int, str]:

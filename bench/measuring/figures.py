@@ -32,6 +32,7 @@ FIGURES: Final[dict[str, Figure]] = {
     "records_per_s": Figure("records/s", rises=True),
     "cpu_us_per_job": Figure("CPU us/job, worker", 1),
     "server_cpu_us_per_job": Figure("CPU us/job, server", 1),
+    "api_cpu_us_per_job": Figure("CPU us/job, API", 1),
     "producer_cpu_us_per_job": Figure("CPU us/job, producer", 1),
     "commands_per_job": Figure("commands/job", 3),
     "trips_per_job": Figure("round trips/job", 4),

@@ -88,20 +88,47 @@ def workers(
 @contextmanager
 def api(socket: str) -> Iterator[int]:
     """Serve the API until the block ends; yields its port once it answers."""
+    with served(socket) as (port, _):
+        yield port
+
+
+@contextmanager
+def served(socket: str, *, alone: bool = False) -> Iterator[tuple[int, int]]:
+    """Serve the API until the block ends; yields its port once it answers, and its process's id.
+
+    Args:
+        socket: The broker's.
+        alone: Give it one core, and all others to what this process starts from now on, where there are several.
+    """
     command = [sys.executable, "-m", "headrace", "serve", "probes.serving:engine", "--http", "127.0.0.1:0"]
     environment = {**os.environ, "HEADRACE_URL": f"unix://{socket}", "HEADRACE_LOG_LEVEL": "warning"}
-    process = subprocess.Popen(command, cwd=HERE, env=environment, stderr=subprocess.PIPE, text=True)
+    with _one_core(wanted=alone):
+        process = subprocess.Popen(command, cwd=HERE, env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         said = ""
         for line in process.stderr:  # it says where it is once it answers there
             said += line
             if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
-                yield int(found.group(1))
+                yield int(found.group(1)), process.pid
                 return
         raise SystemExit(f"the API did not come up: {said[-2000:]}")
     finally:
         end(process)
+
+
+@contextmanager
+def _one_core(*, wanted: bool) -> Iterator[None]:
+    """Have what is started in the block stay on one core, and what is started after it on the others."""
+    if not wanted or not hasattr(os, "sched_setaffinity") or len(cores := os.sched_getaffinity(0)) < 2:
+        yield
+        return
+    one = max(cores)
+    os.sched_setaffinity(0, {one})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores - {one})
 
 
 def _client(socket: str) -> redis.Redis:

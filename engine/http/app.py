@@ -18,6 +18,7 @@ from .cors import with_cors
 from .deadlines import paced
 from .gate import Gate, gated
 from .gateway import Gateway
+from .hot import fronted
 from .problems import problem_of_fault, problem_of_headrace, problem_of_http
 from .records import JSON
 from .routes import dead, health, jobs, queues, statistics, workers
@@ -72,5 +73,5 @@ def make_app(gateway: Gateway) -> ASGIApp:
         logging_config=None,  # it would take over the process's logging
     )
     settings = gateway.settings
-    held = paced(gated(app, Gate(settings)), settings.http.body_timeout_s)
+    held = paced(gated(fronted(app, gateway), Gate(settings)), settings.http.body_timeout_s)
     return with_cors(held, settings.http.cors_origins)

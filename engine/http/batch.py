@@ -1,207 +1,199 @@
 """Batches: many jobs in one request, submitted while the request is still being read, with bounded memory.
 
-A job that cannot be submitted is reported by its index and stops no other. Past MAX_COUNT jobs, or once the server is
-away, the rest is reported and not submitted, so that the answer always says what became of each. One Batch belongs to
-one request and owns what it has gathered.
+Jobs gather to a part, and while a part is on its way the next is read; what becomes of each goes into the report, in
+their order. A job that cannot be submitted stops no other. A full queue is waited for, and since nothing is read
+meanwhile the client waits too; once that took too long, or once the server is away, the rest is rejected, so that the
+answer always says what became of each. One Batch belongs to one request and owns what it has gathered.
 """
 
+import random
 from collections.abc import AsyncIterator
-from typing import Final
-
-import msgspec
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self, cast
 
 from headrace.config import limits
-from headrace.jobs.errors import BrokerUnavailable, DuplicateJob, HeadraceError, QueueFull
+from headrace.jobs.errors import BrokerUnavailable, HeadraceError, QueueFull
+from headrace.workers.runners.portal import Portal
 
 from ..broker.port import Submission
+from ..client import FERRY_FROM_COUNT
+from ..ferry import Crossing, Ferry
+from ..waiting import backoffs_s
+from .bodies import shown
 from .gateway import Fleet, Gateway
-from .records import BatchReport, JobRequest, Rejection
+from .parts import Fate
+from .report import Report
+from .streams import Reader, Unreadable
 
-#: Jobs of one request: their ids are held until the answer is sent, some 100 bytes each.
-MAX_COUNT: Final = 100_000
-#: Rejections of one request, for the same reason.
-MAX_REJECTED_COUNT: Final = 10_000
-#: Envelopes that wait for their batch to fill; with many queues each holds a few.
+#: Envelopes that wait for their part to fill; with many queues each holds a few.
 PENDING_MAX_BYTES: Final = 4 * 1024 * 1024
+#: How long a full queue is waited for, unless the request says otherwise; as submit_many and --batch do.
+WAIT_S: Final = limits.WAIT_TIMEOUT_S
 
-_decode = msgspec.json.Decoder(JobRequest).decode
+
+class Pending(NamedTuple):
+    """A job that is to be submitted, by its place in the request."""
+
+    place: int
+    queue: str
+    submission: Submission
 
 
 class Batch:
-    """Takes jobs one by one and submits them queue by queue.
+    """Takes jobs one by one and submits them part by part.
 
     Args:
         gateway: Through which.
+        key: The request's idempotency key; empty for none.
+        wait_s: Seconds to wait for room in a full queue.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, key: str = "", wait_s: float = WAIT_S) -> None:
+        self.report = Report()
         self._gateway = gateway
-        self._pending: dict[str, list[tuple[int, Submission]]] = {}
-        self._pending_bytes = 0
-        self._ids: dict[int, str] = {}
-        self._rejected: list[Rejection] = []
-        self._count = 0
+        self._key = key
+        self._wait_s = wait_s
         self._fleet = Fleet()
-        self._full: QueueFull | None = None
-        self._away: BrokerUnavailable | None = None
-        self._closed = False
+        self._count = 0
+        self._bad: list[tuple[int, str]] = []
+        self._part: list[Pending] = []
+        self._part_bytes = 0
+        self._by_queue: dict[str, int] = {}
+        self._most = 0  # of one queue's
+        self._ferry: Ferry | None = None
+        self._under_way: tuple[list[Pending], Crossing[list[Fate]]] | None = None
+        self._refusal: QueueFull | BrokerUnavailable | None = None
 
-    async def refresh(self) -> None:
-        """Look at what handlers there are; at most once a second does this go to the server."""
-        if self._away is None:
-            try:
-                self._fleet = await self._gateway.fleet()
-            except BrokerUnavailable as error:
-                self._away = error
+    def __enter__(self) -> Self:
+        return self
 
-    async def add(self, line: bytes | msgspec.Raw) -> None:
-        """Take one job as JSON; what is wrong with it goes into the report."""
-        index = self._next_index()
-        if index is None:
-            return
-        if self._away is not None:  # each further try may wait until it times out
-            self._reject(index, str(self._away))
-            return
-        try:
-            queue, submission = self._gateway.prepare(_decode(line), self._fleet)
-        except HeadraceError as error:
-            self._reject(index, str(error))
-        except (ValueError, RecursionError) as error:
-            self._reject(index, shown(error))
-        else:
-            if submission.unique:
-                await self._submit_alone(index, queue, submission)
-                return
-            waiting = self._pending.setdefault(queue, [])
-            waiting.append((index, submission))
-            self._pending_bytes += len(submission.body)
-            if len(waiting) >= limits.SUBMIT_BATCH_COUNT:
-                await self._flush(queue)
-            elif self._pending_bytes > PENDING_MAX_BYTES:
-                await self._flush_all()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ferry is not None:
+            self._ferry.close()
+        if error is not None:
+            self.report.close()
 
-    def reject_next(self, why: str) -> None:
-        """Take a job that could not even be read."""
-        index = self._next_index()
-        if index is not None:
-            self._reject(index, why)
+    async def take(self, reader: Reader, pieces: AsyncIterator[bytes]) -> None:
+        """Submit the jobs of a body.
 
-    async def finish(self) -> BatchReport:
-        """Submit what is left and return what became of each.
+        Raises:
+            ValueError: what follows cannot be read; all before it was taken.
+        """
+        async for piece in pieces:
+            await self._refresh()
+            for item in reader.feed(piece):
+                self._add(reader, item)
+                if self._is_due:
+                    await self._send()
+        await self._refresh()
+        for item in reader.end():
+            self._add(reader, item)
+
+    async def finish(self) -> Report:
+        """Submit what is left and return what became of each; the report is the caller's now.
 
         Raises:
             QueueFull: not one job was accepted, since the queue is full.
             BrokerUnavailable: not one job was accepted, since the server is away.
         """
-        await self._flush_all()
-        refusal = self._away or self._full
-        if refusal is not None and not self._ids:
-            raise refusal
-        ordered = [self._ids[index] for index in sorted(self._ids)]
-        return BatchReport(len(ordered), ordered, sorted(self._rejected, key=lambda rejection: rejection.index))
+        await self._send()
+        await self._settle()
+        if self._refusal is not None and not self.report.accepted:
+            raise self._refusal
+        return self.report
 
-    async def _submit_alone(self, index: int, queue: str, submission: Submission) -> None:
-        """Submit a job with a unique key, behind those that came before it; a duplicate is rejected for itself."""
-        if queue in self._pending:
-            await self._flush(queue)
+    @property
+    def has_sent(self) -> bool:
+        """Whether jobs were sent to the server already."""
+        return self._under_way is not None or bool(self.report.accepted or self.report.rejected_count)
+
+    @property
+    def _is_due(self) -> bool:
+        return (
+            self._most >= limits.SUBMIT_BATCH_COUNT
+            or self._part_bytes > PENDING_MAX_BYTES
+            or len(self._bad) >= limits.SUBMIT_BATCH_COUNT
+        )
+
+    async def _refresh(self) -> None:
+        """Look at what handlers there are; at most once a second does this go to the server."""
+        if not isinstance(self._refusal, BrokerUnavailable):
+            try:
+                self._fleet = await self._gateway.fleet()
+            except BrokerUnavailable as error:
+                self._refusal = error
+
+    def _add(self, reader: Reader, item: Any) -> None:
+        index, self._count = self._count, self._count + 1
+        if isinstance(self._refusal, BrokerUnavailable):  # each further try may wait until it times out
+            self._bad.append((index, str(self._refusal)))
+            return
+        if isinstance(item, Unreadable):
+            self._bad.append((index, item.why))
+            return
+        caller_id = f"http-batch:{self._key}:{index}" if self._key else ""
         try:
-            self._ids[index] = await self._gateway.submit_prepared(queue, submission)
-        except (BrokerUnavailable, QueueFull, DuplicateJob) as error:
-            if isinstance(error, BrokerUnavailable):
-                self._away = error
-            if isinstance(error, QueueFull):
-                self._full = error
-            self._reject(index, str(error))
+            queue, submission = self._gateway.prepare(reader.decode(item), self._fleet, caller_id)
+        except HeadraceError as error:
+            self._bad.append((index, str(error)))
+        except (ValueError, RecursionError) as error:
+            self._bad.append((index, shown(error)))
+        else:
+            self._part.append(Pending(index, queue, submission))
+            self._part_bytes += len(submission.body)
+            count = self._by_queue[queue] = self._by_queue.get(queue, 0) + 1
+            self._most = max(self._most, count)
 
-    def _next_index(self) -> int | None:
-        """Return the next job's index; None when no more is taken."""
-        if self._closed:
-            return None
-        index = self._count
-        self._count += 1
-        if index >= MAX_COUNT or len(self._rejected) >= MAX_REJECTED_COUNT:
-            self._closed = True
-            self._reject(
-                index,
-                f"a request takes {MAX_COUNT:,} jobs, and {MAX_REJECTED_COUNT:,} that are rejected: neither this one "
-                f"nor any after it was submitted; send them in another request",
-            )
-            return None
-        return index
+    async def _send(self) -> None:
+        """Have the part that has gathered sent, once the one before it has arrived."""
+        await self._settle()
+        for index, why in self._bad:
+            self.report.reject(index, why)
+        self._bad.clear()
+        if not self._part:
+            return
+        part, self._part, self._part_bytes, self._most = self._part, [], 0, 0
+        self._by_queue.clear()
+        jobs = [(each.queue, each.submission) for each in part]
+        if self._ferry is None and self._gateway.waits and len(part) >= FERRY_FROM_COUNT:
+            self._ferry = Ferry(Portal.open())
+        if self._ferry is not None:
+            self._under_way = part, self._ferry.send(self._gateway.publish_part, jobs)
+        else:
+            await self._note(part, await self._gateway.submit_part(jobs))
 
-    def _reject(self, index: int, why: str) -> None:
-        self._rejected.append(Rejection(index, why))
+    async def _settle(self) -> None:
+        if self._under_way is not None:
+            part, crossing = self._under_way
+            self._under_way = None
+            await self._note(part, await crossing.wait())
 
-    async def _flush_all(self) -> None:
-        for queue in list(self._pending):
-            await self._flush(queue)
+    async def _note(self, part: list[Pending], fates: list[Fate]) -> None:
+        """Put into the report what became of a part, after waiting for room for what found none."""
+        if set(map(type, fates)) == {str}:
+            self.report.accept(cast(list[str], fates))
+            return
+        fates = await self._wait_for_room(part, fates)
+        self.report.accept([fate for fate in fates if isinstance(fate, str)])
+        for pending, fate in zip(part, fates, strict=True):
+            if not isinstance(fate, str):
+                if isinstance(fate, QueueFull | BrokerUnavailable):
+                    self._refusal = fate
+                self.report.reject(pending.place, str(fate))
 
-    async def _flush(self, queue: str) -> None:
-        waiting = self._pending.pop(queue)
-        self._pending_bytes -= sum(len(submission.body) for _, submission in waiting)
-        ids: list[str] = []
-        refusal: HeadraceError | None = self._away
-        if refusal is None:
-            ids, refusal = await self._gateway.submit_batch(queue, [submission for _, submission in waiting])
-            if isinstance(refusal, BrokerUnavailable):
-                self._away = refusal
-            else:
-                self._full = refusal or self._full
-        for (index, _), job_id in zip(waiting, ids, strict=False):
-            self._ids[index] = job_id
-        for index, _ in waiting[len(ids) :]:
-            self._reject(index, str(refusal))
-
-
-async def take_lines(batch: Batch, chunks: AsyncIterator[bytes], line_max_bytes: int) -> None:
-    """Feed a batch with the lines of a body that arrives in pieces; blank lines count for nothing.
-
-    Args:
-        batch: What is fed.
-        chunks: The body's pieces.
-        line_max_bytes: A longer line is rejected, and not held in memory.
-    """
-    rest = bytearray()
-    skipping = False
-    async for chunk in chunks:
-        await batch.refresh()
-        *lines, last = chunk.split(b"\n")
-        for piece in lines:
-            rest += piece
-            if skipping:
-                skipping = False
-            elif len(rest) > line_max_bytes:
-                batch.reject_next(_too_long(line_max_bytes))
-            elif rest.strip():
-                await batch.add(bytes(rest))
-            rest.clear()
-        rest += last
-        if not skipping and len(rest) > line_max_bytes:
-            batch.reject_next(_too_long(line_max_bytes))
-            skipping = True
-        if skipping:
-            rest.clear()
-    if rest.strip() and not skipping:
-        await batch.add(bytes(rest))
-
-
-async def take_array(batch: Batch, body: bytes) -> None:
-    """Feed a batch with the items of a JSON array.
-
-    Raises:
-        ValueError: it is no JSON array.
-        RecursionError: it is nested too deeply.
-    """
-    items = msgspec.json.decode(body, type=list[msgspec.Raw])
-    await batch.refresh()
-    for item in items:
-        await batch.add(item)
-
-
-def shown(error: Exception) -> str:
-    """Return what is wrong with a JSON document, in one line."""
-    return "the JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
-
-
-def _too_long(line_max_bytes: int) -> str:
-    return f"the line has more than {line_max_bytes:,} bytes, which is max_payload; send where the data is instead"
+    async def _wait_for_room(self, part: list[Pending], fates: list[Fate]) -> list[Fate]:
+        """Send again what found its queue full, as long as the request wants to wait since there was any room."""
+        pauses = backoffs_s(self._wait_s, random.random)
+        while full := [place for place, fate in enumerate(fates) if isinstance(fate, QueueFull)]:
+            pause_s = next(pauses)
+            if pause_s is None or not await self._gateway.linger(pause_s):
+                self._wait_s = 0.0  # those behind are tried, and not waited for again
+                break
+            again = await self._gateway.submit_part([(part[place].queue, part[place].submission) for place in full])
+            for place, fate in zip(full, again, strict=True):
+                fates[place] = fate
+            if any(not isinstance(fate, QueueFull) for fate in again):
+                pauses = backoffs_s(self._wait_s, random.random)
+        return fates

@@ -1,11 +1,11 @@
-"""Requests' bodies: of what type they are, read whole or in pieces, and never beyond http.body_max.
+"""Requests' bodies: of what type they are, read whole or in pieces, and never beyond what the route takes.
 
 The bound holds for the bytes that arrive, whatever Content-Length says. A client that goes away in the middle is no
 fault of this program. No state.
 """
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Self
 
 from litestar import Request
 from litestar.exceptions import InternalServerException
@@ -31,6 +31,11 @@ def media_type(request: Request[Any, Any, Any], accepted: tuple[str, ...]) -> st
     raise Refused(415, f"the body's Content-Type is {shown}; send it as {' or '.join(accepted)}")
 
 
+def shown(error: Exception) -> str:
+    """Return what is wrong with a document, in one line."""
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
 async def whole(request: Request[Any, Any, Any]) -> bytes:
     """Return the body; raises what `pieces` does."""
     return b"".join([piece async for piece in pieces(request)])
@@ -40,7 +45,7 @@ async def pieces(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
     """Yield the body as it arrives.
 
     Raises:
-        RequestEntityTooLarge: it is announced, or has become, larger than http.body_max.
+        RequestEntityTooLarge: it is announced, or has become, larger than the route takes.
         Refused: the client went away before its end.
     """
     try:
@@ -48,3 +53,45 @@ async def pieces(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
             yield piece
     except InternalServerException:
         raise Refused(400, "the connection ended before the body did") from None
+
+
+class Arriving:
+    """A body as it arrives, of a route with a bound of its own; no generator, so that it may be left unread.
+
+    Args:
+        request: The request.
+        name: The setting that is the bound.
+        max_bytes: The bound; 0 for none.
+
+    Raises:
+        Refused: it is announced as larger. While it is read: it has become larger, or the client went away.
+    """
+
+    def __init__(self, request: Request[Any, Any, Any], name: str, max_bytes: int) -> None:
+        self._receive = request.receive
+        self._max_bytes = max_bytes
+        self._name = name
+        self._size_bytes = 0
+        self._has_more = True
+        announced = request.headers.get("content-length", "")
+        if max_bytes and announced.isdigit() and int(announced) > max_bytes:
+            raise self._too_large()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._has_more:
+            raise StopAsyncIteration
+        message = await self._receive()
+        if message["type"] != "http.request":
+            raise Refused(400, "the connection ended before the body did")
+        self._has_more = message.get("more_body", False)
+        piece = message["body"]
+        self._size_bytes += len(piece)
+        if self._max_bytes and self._size_bytes > self._max_bytes:
+            raise self._too_large()
+        return piece
+
+    def _too_large(self) -> Refused:
+        return Refused(413, f"the request's body is larger than {self._name} allows; send less at a time, or raise it")

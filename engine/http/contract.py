@@ -32,6 +32,7 @@ from .gateway import Gateway
 from .letters import DeadEdit, DeadItem, DeadPage, DeadRetried, DeadRetry
 from .records import (
     JSON,
+    MSGPACK,
     NDJSON,
     PROBLEM,
     BatchReport,
@@ -54,7 +55,7 @@ _MEANINGS: Final[Mapping[int, str]] = {
     408: "The body came too slowly.",
     409: "There is such a job already.",
     410: "The job has ended, and its record or value is gone.",
-    413: "The body is larger than http.body_max, or the job than max_payload.",
+    413: "The body is larger than http.body_max or, of a batch, http.batch_max; or the job than max_payload.",
     415: "The body is of another media type.",
     422: "A field or an argument is wrong; the detail names it.",
     429: "The queue is full; Retry-After says when to come again.",
@@ -104,7 +105,12 @@ class TakesJobs(Operation):
         """Say so."""
         lines = Schema(type=OpenAPIType.STRING, description="One job a line, each as the items of the JSON array are.")
         array = Schema(type=OpenAPIType.ARRAY, items=_JOB)
-        content = {NDJSON: OpenAPIMediaType(schema=lines), JSON: OpenAPIMediaType(schema=array)}
+        packed = Schema(type=OpenAPIType.STRING, description="msgpack maps, one after the other or in an array.")
+        content = {
+            NDJSON: OpenAPIMediaType(schema=lines),
+            JSON: OpenAPIMediaType(schema=array),
+            MSGPACK: OpenAPIMediaType(schema=packed),
+        }
         self.request_body = RequestBody(content, required=True)
 
 

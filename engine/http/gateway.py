@@ -1,10 +1,12 @@
 """The gateway: what the routes call. Joins a broker, a client and the waiting for results for one serving process.
 
 It decides nothing about jobs: that is in client, inspect and jobs. It owns what is remembered of the workers, read at
-most once a second however many requests come, and the waits for results, which it ends when the server stops.
+most once a second however many requests come, mostly by a thread beside the loop; and the waits for results and for
+room, which it ends when the server stops.
 """
 
 import math
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -12,6 +14,7 @@ from typing import Any, Final
 import anyio
 import msgspec
 
+from headrace.config import logger
 from headrace.config.settings import Settings
 from headrace.jobs import codec, ids
 from headrace.jobs.errors import BrokerUnavailable, QueueFull, ResultUnavailable, UnknownHandler, WaitTimeout
@@ -19,7 +22,6 @@ from headrace.jobs.plain import plain
 from headrace.jobs.registry import Registry
 from headrace.jobs.results import missing
 from headrace.jobs.states import ENDED, State
-from headrace.jobs.submission import SubmitOptions
 from headrace.jobs.unique import Unique
 
 from .. import admin, inspect
@@ -27,20 +29,25 @@ from ..broker.control import OpenBroker, cancel_one
 from ..broker.courier import Courier
 from ..broker.port import Submission
 from ..broker.views import JobView, QueueView
-from ..client import Client, batches
+from ..client import Client
 from ..observe.fleet import FleetRecord, HandlerCard, WorkerView
 from ..observe.statistics import Statistics
 from ..packing import bound_of, submission_of
 from ..results import Results
 from .letters import Letters
-from .records import Health, JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
+from .parts import Fate, publish_part
+from .records import REJECTING, Health, JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
 
+log = logger("headrace.http")
 #: What workers say of themselves changes when one starts or stops; a second late is soon enough for a new name.
 FLEET_TTL_S: Final = 1.0
+#: Until then what was read is still used while it is read again.
+FLEET_STALE_S: Final = 2.0
 #: A full queue has room again once a job has ended, and for a batch of clients once a tenth of it has.
 ROOM_SHARE: Final = 0.1
 RETRY_AFTER_MAX_S: Final = 60
 READING_THREADS_COUNT: Final = 4
+WRITING_THREADS_COUNT: Final = 4
 
 
 class Fleet(msgspec.Struct, frozen=True):
@@ -64,19 +71,27 @@ class Gateway:
         broker: An open broker; whoever opened it closes it.
         settings: The settings in force.
         registry: Handlers whose code is here, by which arguments are checked; None for none.
+
+    Attributes:
+        settings: The settings in force.
+        waits: Whether the broker waits for a server.
+        letters: The dead letters.
     """
 
     def __init__(self, broker: OpenBroker, settings: Settings, registry: Registry | None = None) -> None:
         self.settings = settings
+        self.waits = broker.waits
         self._broker = broker
         self._registry = Registry() if registry is None else registry
         self._bound = bound_of(settings)
         self._client = Client(broker, self._bound)
         self._results = Results(broker, broker.waits)
         self._courier = Courier(broker.waits, threads=READING_THREADS_COUNT)
+        self._carrying = Courier(broker.waits, threads=WRITING_THREADS_COUNT)
         self.letters = Letters(broker, self._courier, settings.max_payload_bytes, self._cards)
         self._fleet = Fleet()
         self._reading: anyio.Lock | None = None
+        self._is_looking = False
         self._waits: set[anyio.CancelScope] = set()
         self._ending = False
 
@@ -98,50 +113,49 @@ class Gateway:
             QueueFull: the queue is at its bound.
             BrokerUnavailable: the server is away.
         """
-        queue, submission = self.prepare(request, await self.fleet(), idempotency_key)
-        job_id = await self.submit_prepared(queue, submission)
+        # The colon keeps it apart from ids that callers give themselves.
+        caller_id = f"http:{idempotency_key}" if idempotency_key else ""
+        queue, submission = self.prepare(request, await self.fleet(), caller_id)
+        job_id = await self._client.submit(queue, submission, REJECTING)
         if idempotency_key:
             view = await self._results.view(job_id)
             if view is not None and view.state is not None:
                 return JobStatus(job_id, view.state)
+        if not (submission.delay_ms or submission.due_at_ms or submission.unique):
+            return JobStatus(job_id, State.QUEUED)
         parsed = ids.parse(job_id)
         return JobStatus(job_id, State.DELAYED if parsed is not None and parsed.delayed else State.QUEUED)
 
-    async def submit_prepared(self, queue: str, submission: Submission) -> str:
-        """Submit one job that was checked, and return its id; raises what `submit` does."""
-        return await self._client.submit(queue, submission, REJECTING)
+    async def submit_part(self, jobs: Sequence[tuple[str, Submission]]) -> list[Fate]:
+        """Do what `publish_part` does, from a loop."""
+        return await self._carrying.call(self.publish_part, jobs)
 
-    async def submit_batch(
-        self, queue: str, jobs: Sequence[Submission]
-    ) -> tuple[list[str], QueueFull | BrokerUnavailable | None]:
-        """Submit as many of the jobs as the queue has room for.
+    def publish_part(self, jobs: Sequence[tuple[str, Submission]]) -> list[Fate]:
+        """Submit as many of the jobs as their queues have room for, and return what became of each; blocks."""
+        return publish_part(self._broker, jobs, self._bound)
+
+    async def linger(self, pause_s: float) -> bool:
+        """Wait for so many seconds; False once the server is about to stop, and nobody is to wait."""
+        if not self._ending:
+            with anyio.CancelScope() as scope:
+                self._waits.add(scope)
+                try:
+                    await anyio.sleep(pause_s)
+                finally:
+                    self._waits.discard(scope)
+        return not self._ending
+
+    def prepare(self, request: JobRequest, fleet: Fleet, caller_id: str = "") -> tuple[str, Submission]:
+        """Return where a job goes and its envelope, checked against what is known of its handler; no I/O.
 
         Args:
-            queue: Name of the queue.
-            jobs: In order.
-
-        Returns:
-            The ids of the first jobs, and why the others were refused; None when none was.
+            request: The job.
+            fleet: What is known.
+            caller_id: What says that it is the same job when it comes again; empty for nothing.
         """
-        ids: list[str] = []
-        for part in batches(jobs, self._bound):
-            try:
-                ids += await self._client.submit_many(queue, part, REJECTING)
-            except QueueFull as error:
-                room = _room(error, len(part))
-                if room:
-                    more, again = await self.submit_batch(queue, part[:room])
-                    return ids + more, again or error
-                return ids, error
-            except BrokerUnavailable as error:
-                return ids, error
-        return ids, None
-
-    def prepare(self, request: JobRequest, fleet: Fleet, idempotency_key: str = "") -> tuple[str, Submission]:
-        """Return where a job goes and its envelope, checked against what is known of its handler; no I/O."""
         options = request.options()
-        if idempotency_key:  # the colon keeps it apart from ids that callers give themselves
-            options = msgspec.structs.replace(options, caller_id=f"http:{idempotency_key}", on_duplicate="return")
+        if caller_id:
+            options = msgspec.structs.replace(options, caller_id=caller_id, on_duplicate="return")
         call = codec.pack_call(request.name, request.args, request.kwargs)
         plan = self._registry.get(request.name)
         if plan is not None:
@@ -167,17 +181,38 @@ class Gateway:
         return card.queue, card.rule
 
     async def fleet(self) -> Fleet:
-        """Return what the workers say of themselves, at most a second old; raises BrokerUnavailable."""
-        if time.monotonic() - self._fleet.read_at_s < FLEET_TTL_S:
+        """Return what the workers say of themselves, at most two seconds old; raises BrokerUnavailable.
+
+        After one, a thread looks again, and nobody waits for it: on a busy loop it takes some 60 ms to be given its
+        turns, and a request in a hundred would have to wait for it.
+        """
+        age_s = time.monotonic() - self._fleet.read_at_s
+        if age_s < FLEET_TTL_S:
+            return self._fleet
+        if age_s < FLEET_STALE_S and self._broker.waits:
+            if not self._is_looking:
+                self._is_looking = True
+                threading.Thread(target=self._look_aside, name="headrace-fleet", daemon=True).start()
             return self._fleet
         if self._reading is None:
             self._reading = anyio.Lock()
         async with self._reading:
-            now_s = time.monotonic()
-            if now_s - self._fleet.read_at_s >= FLEET_TTL_S:
-                workers = await self._courier.call(inspect.workers, self._broker)
-                self._fleet = Fleet(workers, inspect.handlers_of(workers), now_s)
+            if time.monotonic() - self._fleet.read_at_s >= FLEET_TTL_S:
+                await self._courier.call(self._look)
         return self._fleet
+
+    def _look(self) -> None:
+        now_s = time.monotonic()
+        workers = inspect.workers(self._broker)
+        self._fleet = Fleet(workers, inspect.handlers_of(workers), now_s)
+
+    def _look_aside(self) -> None:
+        try:
+            self._look()
+        except BrokerUnavailable as error:  # whoever asks once it is stale waits for a look of their own, and is told
+            log.warning("workers could not be looked at", error=str(error))
+        finally:
+            self._is_looking = False
 
     async def _cards(self) -> dict[str, HandlerCard]:
         return (await self.fleet()).cards
@@ -289,17 +324,6 @@ class Gateway:
         self._ending = True
         for scope in list(self._waits):
             scope.cancel()
-
-
-#: A full queue refuses, and the client is told when to come again: a request that waits holds a connection.
-REJECTING: Final = SubmitOptions(on_full="reject")
-
-
-def _room(error: QueueFull, count: int) -> int:
-    """Return how many of a batch of `count` jobs may still fit, fewer than all; 0 where none does."""
-    if error.reason == "length":
-        return min(max(0, error.bound - error.depth), count - 1)
-    return count // 2 if error.reason == "bytes" else 0
 
 
 def _result(view: JobView) -> JobResult:

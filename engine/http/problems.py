@@ -25,7 +25,7 @@ from headrace.jobs.errors import (
 )
 
 from .gateway import Gateway
-from .records import PROBLEM, BatchReport, Problem
+from .records import PROBLEM, Problem
 
 log = logger("headrace.http")
 
@@ -48,9 +48,8 @@ _INSIDE: Final = "the server met a fault of its own; its log says which. Send th
 class Refused(HTTPException):
     """A request that is refused as it is, with the reason."""
 
-    def __init__(self, status: int, detail: str, batch: BatchReport | None = None) -> None:
+    def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail=detail, status_code=status)
-        self.batch = batch
 
 
 def problem_of_http(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -66,28 +65,39 @@ def problem_of_http(request: Request[Any, Any, Any], error: Exception) -> Respon
         detail = f"there is nothing at {request.url.path}; /openapi.json lists what there is"
     if isinstance(error, ValidationException):
         detail = _invalid(error)
-    batch = error.batch if isinstance(error, Refused) and error.batch is not None else msgspec.UNSET
-    return respond(error.status_code, detail or error.detail, headers=headers, batch=batch)
+    return respond(error.status_code, detail or error.detail, headers=headers)
 
 
 def problem_of_headrace(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer one of headrace's own errors."""
-    status = status_of(error)
-    if status is None:
-        return problem_of_fault(request, error)
-    headers = {}
-    if isinstance(error, QueueFull):
-        gateway: Gateway = request.app.state.gateway
-        headers["Retry-After"] = str(gateway.retry_after_s(error))
-    elif isinstance(error, BrokerUnavailable):
-        headers["Retry-After"] = str(BROKER_RETRY_AFTER_S)
-    return respond(status, str(error), headers=headers, name=type(error).__name__)
+    gateway: Gateway = request.app.state.gateway
+    status, headers, content = answer_to(error, gateway, request.method, request.url.path)
+    return Response(content, status_code=status, headers=headers, media_type=PROBLEM)
 
 
 def problem_of_fault(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Log a fault of the program's own and answer without its details."""
-    log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
-    return respond(500, _INSIDE)
+    return Response(_fault(error, request.method, request.url.path), status_code=500, media_type=PROBLEM)
+
+
+def answer_to(error: Exception, gateway: Gateway, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+    """Return the status, further headers and the problem that answer an error; a fault inside is logged."""
+    if isinstance(error, Refused):
+        return error.status_code, {}, body(error.status_code, error.detail)
+    status = status_of(error)
+    if status is None:
+        return 500, {}, _fault(error, method, path)
+    headers = {}
+    if isinstance(error, QueueFull):
+        headers["Retry-After"] = str(gateway.retry_after_s(error))
+    elif isinstance(error, BrokerUnavailable):
+        headers["Retry-After"] = str(BROKER_RETRY_AFTER_S)
+    return status, headers, body(status, str(error), type(error).__name__)
+
+
+def _fault(error: Exception, method: str, path: str) -> bytes:
+    log.error("request failed", method=method, path=path, exc_info=error)
+    return body(500, _INSIDE)
 
 
 def status_of(error: Exception) -> int | None:
@@ -95,24 +105,15 @@ def status_of(error: Exception) -> int | None:
     return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), None)
 
 
-def respond(
-    status: int,
-    detail: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    name: str | None = None,
-    batch: BatchReport | msgspec.UnsetType = msgspec.UNSET,
-) -> Response[bytes]:
+def respond(status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> Response[bytes]:
     """Return a problem as a response."""
-    return Response(body(status, detail, name, batch), status_code=status, headers=headers, media_type=PROBLEM)
+    return Response(body(status, detail), status_code=status, headers=headers, media_type=PROBLEM)
 
 
-def body(
-    status: int, detail: str, name: str | None = None, batch: BatchReport | msgspec.UnsetType = msgspec.UNSET
-) -> bytes:
+def body(status: int, detail: str, name: str | None = None) -> bytes:
     """Return a problem's JSON."""
     title = HTTPStatus(status).phrase
-    return msgspec.json.encode(Problem(title, status, detail, error=name or msgspec.UNSET, batch=batch))
+    return msgspec.json.encode(Problem(title, status, detail, error=name or msgspec.UNSET))
 
 
 def _invalid(error: ValidationException) -> str:
@@ -122,5 +123,7 @@ def _invalid(error: ValidationException) -> str:
     return "; ".join(shown) or error.detail
 
 
+#: What is said of a body that is too large.
+TOO_LARGE: Final = "the request's body is larger than http.body_max allows; send less at a time, or raise it"
 #: What Litestar's own words leave unsaid.
-_DETAILS: Final = {413: "the request's body is larger than http.body_max allows; send less at a time, or raise it"}
+_DETAILS: Final = {413: TOO_LARGE}

@@ -16,6 +16,8 @@ from headrace.jobs.unique import KEY_MAX_CHARS
 
 from ..broker.views import Progress
 
+#: A full queue refuses, and the client is told when to come again: a request that waits holds a connection.
+REJECTING: Final = SubmitOptions(on_full="reject")
 Seconds = Annotated[float, Meta(ge=0, le=limits.PERIOD_MAX_S)]
 
 
@@ -54,12 +56,26 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Meta(description="A key that one job of the queue has at a time, until it ends; else 409."),
     ] = None
 
+    @property
+    def _has_none(self) -> bool:
+        return (
+            self.queue is None
+            and self.delay_s is None
+            and self.at is None
+            and self.timeout_s is None
+            and self.expires_s is None
+            and self.attempts is None
+            and self.unique is None
+        )
+
     def options(self) -> SubmitOptions:
         """Return its options, checked; a full queue refuses it, for the client is told when to come again.
 
         Raises:
             InvalidArguments: they contradict each other, or the queue's name cannot be one.
         """
+        if self._has_none:
+            return REJECTING  # as nearly all do: to check eight that are not there costs more than to read the job
         return submit_options(
             queue=self.queue,
             delay=self.delay_s,
@@ -102,12 +118,14 @@ class BatchReport(msgspec.Struct, frozen=True):
     Attributes:
         accepted: How many jobs were submitted.
         ids: Their ids, in the order of the request.
-        rejected: Those that were not.
+        rejected: Those that were not, the first 10,000.
+        unlisted: How many more were not; left out where there are no more.
     """
 
     accepted: int
     ids: list[str]
     rejected: list[Rejection]
+    unlisted: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,5 +258,6 @@ class Problem(msgspec.Struct, frozen=True):
 #: Media types.
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+MSGPACK: Final = "application/msgpack"
 FORM: Final = "application/x-www-form-urlencoded"
 PROBLEM: Final = "application/problem+json"

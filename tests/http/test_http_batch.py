@@ -1,13 +1,16 @@
 """POST /v1/jobs/batch: many jobs in one request, as lines or as an array."""
 
-import msgspec
+import anyio
 import pytest
 
 from headrace.config.settings import HttpSettings, Settings
 from headrace.engine.broker.memory import MemoryBroker
 from headrace.engine.broker.memory_access import Fault
-from headrace.engine.http import batch
-from http_scene import Pieces, asking, post_pieces, problem, publish
+from headrace.engine.broker.port import Registration
+from headrace.engine.http import report
+from headrace.engine.http.routes import jobs as jobs_route
+from headrace.jobs import codec
+from http_scene import Pieces, asking, asking_gateway, post_pieces, problem, publish
 
 pytestmark = pytest.mark.anyio
 BATCH = "/v1/jobs/batch"
@@ -75,7 +78,7 @@ async def test_what_is_no_array_is_a_400(content: bytes) -> None:
     """Under application/json, anything but an array is a 400, and nothing of it is submitted."""
     broker = MemoryBroker()
     async with asking(broker) as client:
-        response = await client.post("/v1/jobs/batch", content=content, headers={"content-type": "application/json"})
+        response = await post_pieces(client, BATCH, Pieces(content, 20_000), "application/json")
         assert 400 == problem(response)[0]
     assert [] == broker.queue_names()
 
@@ -106,8 +109,8 @@ async def test_a_line_may_be_too_long() -> None:
 
 
 async def test_a_body_above_the_bound_is_cut_short_and_accounted_for() -> None:
-    """Past http.body_max the request is a 413 that says what had been submitted by then; announced, nothing is."""
-    settings = Settings(http=HttpSettings(body_max_bytes=5000))
+    """Past http.batch_max the request is a 413 that says what had been submitted by then; announced, nothing is."""
+    settings = Settings(http=HttpSettings(batch_max_bytes=5000))
     broker = MemoryBroker()
     content = b'{"name":"a"}\n' * 1000
     async with asking(broker, settings) as client:
@@ -126,10 +129,11 @@ async def test_a_queue_takes_what_it_has_room_for() -> None:
     settings = Settings(max_queue_length=7)
     broker = MemoryBroker()
     async with asking(broker, settings) as client:
-        report = (await client.post("/v1/jobs/batch", content=b'{"name":"a"}\n' * 10, headers=LINES)).json()
+        content, at_once = b'{"name":"a"}\n' * 10, f"{BATCH}?wait_s=0"
+        report = (await client.post(at_once, content=content, headers=LINES)).json()
         assert (7, [7, 8, 9]) == (report["accepted"], [rejected["index"] for rejected in report["rejected"]])
         assert 7 == broker.queues(["default"])[0].queued
-        response = await client.post("/v1/jobs/batch", content=b'{"name":"a"}\n', headers=LINES)
+        response = await client.post(at_once, content=b'{"name":"a"}\n', headers=LINES)
         assert 429 == problem(response)[0]
         assert "1" == response.headers["retry-after"]
 
@@ -158,13 +162,78 @@ async def test_a_broker_that_goes_away_loses_no_ids() -> None:
         assert 503 == problem(await client.post("/v1/jobs/batch", content=b'{"name":"a"}', headers=LINES))[0]
 
 
-async def test_a_request_takes_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Past its bounds a request reports the first job that it did not take, and none after."""
-    monkeypatch.setattr(batch, "MAX_COUNT", 5)
-    monkeypatch.setattr(batch, "MAX_REJECTED_COUNT", 3)
+async def test_rejections_are_listed_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All jobs are taken however many are rejected; those past the bound are counted, and no message is long."""
+    monkeypatch.setattr(report, "REJECTED_MAX_COUNT", 3)
     async with asking(MemoryBroker()) as client:
-        report = (await client.post("/v1/jobs/batch", content=b'{"name":"a"}\n' * 9, headers=LINES)).json()
-        assert (5, [5]) == (report["accepted"], [rejected["index"] for rejected in report["rejected"]])
-        report = (await client.post("/v1/jobs/batch", content=b"x\n" * 9, headers=LINES)).json()
-        assert (0, [0, 1, 2, 3]) == (report["accepted"], [rejected["index"] for rejected in report["rejected"]])
-        assert "nor any after" in msgspec.json.encode(report["rejected"][-1]).decode()
+        content = b"x\n" * 5 + b'{"name":"a"}\n' + b'{"name":"' + b"n" * 2000 + b'"}\n'
+        answer = (await client.post(BATCH, content=content, headers=LINES)).json()
+        assert (1, [0, 1, 2], 3) == (
+            answer["accepted"], [rejected["index"] for rejected in answer["rejected"]], answer["unlisted"]
+        )  # fmt: skip
+        content = b'{"name":"' + b"n" * 2000 + b'"}\n'
+        answer = (await client.post(BATCH, content=content, headers=LINES)).json()
+        assert len(answer["rejected"][0]["error"]) <= report.ERROR_MAX_CHARS + 3
+
+
+async def test_ids_are_those_of_the_jobs_however_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ids of a long batch, in runs and in several queues, delayed or not, are the jobs' own, in their order."""
+    monkeypatch.setattr(report, "_RUNS_MAX_BYTES", 100)  # so that they go to the disk
+    broker, jobs = MemoryBroker(), []
+    for number in range(1_500):
+        job = {"name": f"n{number}", "queue": f"q{number % 3}"}
+        jobs.append(job | {"delay_s": 60} if number % 7 == 0 else job)
+    async with asking(broker) as client:
+        answer = (await client.post(BATCH, json=jobs)).json()
+    views = broker.lookup(answer["ids"])
+    assert 1_500 == answer["accepted"] == len(set(answer["ids"]))
+    names = [codec.unpack_envelope(view.body).name for view in views if view is not None]
+    assert [job["name"] for job in jobs] == names
+
+
+async def test_a_long_answer_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is too long to be held is sent piece by piece, and is one JSON document."""
+    monkeypatch.setattr(jobs_route, "STREAM_FROM_BYTES", 100)
+    async with asking(MemoryBroker()) as client:
+        response = await client.post(BATCH, content=b'{"name":"a"}\n' * 5_000, headers=LINES)
+        assert "content-length" not in response.headers
+        assert 5_000 == len(set(response.json()["ids"]))
+        response = await post_pieces(client, BATCH, Pieces(b"[" + b'{"name":"a"},' * 600, 1000), "application/json")
+        assert 400 == problem(response)[0]
+        assert 600 == response.json()["batch"]["accepted"]
+
+
+async def test_a_full_queue_is_waited_for() -> None:
+    """A batch that is larger than its queue is taken whole while there is room again, in order."""
+    broker, taken = MemoryBroker(), []
+    content = b"".join(b'{"name":"n%d"}\n' % number for number in range(50))
+    async with asking(broker, Settings(max_queue_length=7)) as client, anyio.create_task_group() as group:
+
+        async def work() -> None:
+            broker.register(Registration("w", ("default",), 60.0))
+            while len(taken) < 50:
+                leases = broker.fetch({"default": 10}, 0.0)
+                taken.extend(codec.unpack_envelope(lease.body).name for lease in leases)
+                await anyio.sleep(0.01)
+
+        group.start_soon(work)
+        answer = (await client.post(BATCH, content=content, headers=LINES)).json()
+    assert (50, []) == (answer["accepted"], answer["rejected"])
+    assert [f"n{number}" for number in range(50)] == taken
+
+
+async def test_nobody_waits_for_room_when_the_server_stops() -> None:
+    """A batch that waits for room is answered at once when the server is about to stop, with what became of each."""
+    async with asking_gateway(MemoryBroker(), Settings(max_queue_length=7)) as (client, gateway):
+        answers = []
+
+        async def ask() -> None:
+            answers.append((await client.post(BATCH, content=b'{"name":"a"}\n' * 9, headers=LINES)).json())
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask)
+                await anyio.wait_all_tasks_blocked()
+                gateway.end_waits()
+    assert [7] == [answer["accepted"] for answer in answers]
+    assert [7, 8] == [rejected["index"] for rejected in answers[0]["rejected"]]

@@ -41,16 +41,6 @@ async def test_a_plain_curl_is_understood() -> None:
         assert 415 == problem(posted)[0]
 
 
-async def test_a_batch_with_an_idempotency_key_is_refused() -> None:
-    """A batch that counts on being taken once is refused whole, for it would be taken twice if it were repeated."""
-    broker = MemoryBroker()
-    async with asking(broker) as client:
-        posted = await client.post("/v1/jobs/batch", json=[{"name": "add"}], headers={"Idempotency-Key": "k"})
-        status, detail = problem(posted)
-        assert (422, True) == (status, "Idempotency-Key is not supported for a batch" in detail)
-    assert [] == broker.queue_names()
-
-
 async def test_options_travel_with_the_job() -> None:
     """Each option of a submission is found again in the job that is queued."""
     broker = MemoryBroker()

@@ -11,8 +11,7 @@ from litestar.params import FromPath, QueryParameter
 
 from headrace.jobs.errors import InvalidArguments
 
-from ..batch import shown
-from ..bodies import media_type, whole
+from ..bodies import media_type, shown, whole
 from ..contract import TakesDeadEdit, TakesDeadRetry, gateway_of, problems, written
 from ..letters import PAGE_MAX_COUNT, DeadEdit, DeadItem, DeadPage, DeadRetried, DeadRetry
 from ..problems import Refused

@@ -3,26 +3,39 @@
 A route reads its request and writes its answer; what is between is the gateway's. No state.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Annotated, Any, Final
 
-import msgspec
 from litestar import Request, Response, get, post
-from litestar.exceptions import HTTPException
 from litestar.params import FromPath, QueryParameter
+from litestar.response import Stream
 
-from headrace.jobs.errors import InvalidArguments
-
-from ..batch import Batch, shown, take_array, take_lines
-from ..bodies import media_type, pieces, whole
+from ..batch import Batch
+from ..bodies import Arriving, media_type
 from ..contract import TakesJob, TakesJobs, answer, gateway_of, problems, written
-from ..problems import Refused
-from ..records import FORM, JSON, NDJSON, BatchReport, Cancelled, JobRecord, JobRequest, JobResult, JobStatus, Retried
+from ..hot import answer_submission, idempotency_key
+from ..problems import Refused, body
+from ..records import (
+    FORM,
+    JSON,
+    MSGPACK,
+    NDJSON,
+    PROBLEM,
+    BatchReport,
+    Cancelled,
+    JobRecord,
+    JobResult,
+    JobStatus,
+    Retried,
+)
+from ..streams import Array, Lines, Packed, Reader, Unnamed
 
 #: A waiting request holds a connection, and proxies between give up after a minute.
 WAIT_MAX_S: Final = 60.0
-IDEMPOTENCY_KEY_MAX_CHARS: Final = 255
-_decode = msgspec.json.Decoder(JobRequest).decode
+#: A longer report is sent piece by piece.
+STREAM_FROM_BYTES: Final = 256 * 1024
+READERS: Final[Mapping[str, Callable[[int], Reader]]] = {NDJSON: Lines, JSON: Array, MSGPACK: Packed, FORM: Unnamed}
 
 
 @post(
@@ -38,10 +51,10 @@ async def submit(request: Request[Any, Any, Any]) -> Response[JobStatus]:
 
     With an Idempotency-Key header, the same key again answers with the first job's id, and there is no second job.
     """
-    media_type(request, (JSON,))
-    key = _idempotency_key(request.headers.get("idempotency-key", ""))
-    status = await gateway_of(request).submit(_job(await whole(request)), key)
-    return written(status, 202)
+    status, headers, content = await answer_submission(gateway_of(request), request.scope["headers"], request.receive)
+    kind = JSON if status == 202 else PROBLEM
+    answered: Response[Any] = Response(content, status_code=status, headers=headers, media_type=kind)
+    return answered
 
 
 @post(
@@ -50,33 +63,33 @@ async def submit(request: Request[Any, Any, Any]) -> Response[JobStatus]:
     operation_class=TakesJobs,
     operation_id="submitJobs",
     summary="Submit many jobs",
-    responses=problems(413, 415, 422, 429),
+    responses=problems(413, 415, 429),
+    request_max_body_size=None,  # http.batch_max is its bound
 )
-async def submit_batch(request: Request[Any, Any, Any]) -> Response[BatchReport]:
-    """Submit many jobs, while they arrive; those that cannot be submitted are reported by their index."""
-    _refuse_key(request)
-    kind = media_type(request, (NDJSON, JSON))
+async def submit_batch(
+    request: Request[Any, Any, Any],
+    wait_s: Annotated[
+        float,
+        QueryParameter(ge=0, le=WAIT_MAX_S, description="Seconds to wait while a queue is full.", required=False),
+    ] = WAIT_MAX_S,
+) -> Response[BatchReport]:
+    """Submit many jobs, while they arrive; those that cannot be submitted are reported by their index.
+
+    With an Idempotency-Key header, the same key again adds only those jobs that are not there yet, and answers with the
+    ids of all.
+    """
+    kind = media_type(request, (NDJSON, JSON, MSGPACK))
+    key = idempotency_key(request.headers.get("idempotency-key", "").encode("latin-1"))
     gateway = gateway_of(request)
-    batch = Batch(gateway)
-    content = b""
-    if kind == FORM:  # as curl calls whatever it is given: an array begins with its bracket
-        content = await whole(request)
-        kind = JSON if content.lstrip().startswith(b"[") else NDJSON
-    if kind == JSON:
+    arriving = Arriving(request, "http.batch_max", gateway.settings.http.batch_max_bytes)
+    with Batch(gateway, key, wait_s) as batch:
         try:
-            await take_array(batch, content or await whole(request))
-        except (ValueError, RecursionError) as error:
-            raise Refused(400, f"the body is no JSON array of jobs: {shown(error)}") from None
-    else:
-        try:
-            chunks = _once(content) if content else pieces(request)
-            await take_lines(batch, chunks, gateway.settings.max_payload_bytes)
-        except HTTPException as error:
-            report = await batch.finish()
-            if not report.accepted and not report.rejected:
-                raise
-            raise Refused(error.status_code, _cut_short(error), report) from None
-    return written(await batch.finish(), 202)
+            await batch.take(READERS[kind](gateway.settings.max_payload_bytes), arriving)
+        except ValueError as error:
+            return await _cut_short(batch, 400, f"the body is not what its Content-Type {kind} says: {error}", kind)
+        except Refused as error:
+            return await _cut_short(batch, error.status_code, error.detail, kind)
+        return _reported(202, (await batch.finish()).pieces(), JSON)
 
 
 @get(
@@ -132,45 +145,34 @@ async def retry(request: Request[Any, Any, Any], job_id: FromPath[str]) -> Respo
     return written(await gateway_of(request).retry(job_id))
 
 
-def _idempotency_key(text: str) -> str:
-    """Return the header's value, which may be empty; raises Refused where it is no key."""
-    if len(text) > IDEMPOTENCY_KEY_MAX_CHARS or not text.isprintable():
-        raise Refused(400, f"Idempotency-Key: use at most {IDEMPOTENCY_KEY_MAX_CHARS} printable characters")
-    return text
-
-
-def _refuse_key(request: Request[Any, Any, Any]) -> None:
-    """Refuse a batch that counts on being taken only once.
+async def _cut_short(batch: Batch, status: int, why: str, kind: str) -> Response[Any]:
+    """Return a problem that says what became of the jobs before; of an array that never was one there are none.
 
     Raises:
-        Refused: 422: it has an idempotency key; to ignore it would run the jobs of a repeated request twice.
+        Refused: there are none.
     """
-    if "idempotency-key" in request.headers:
-        raise Refused(
-            422,
-            "the header Idempotency-Key is not supported for a batch, so nothing was submitted; send the batch without "
-            "it, and only once, or send each job by itself with a key of its own",
-        )
+    if kind == JSON and not batch.has_sent:
+        raise Refused(status, why)
+    report = await batch.finish()
+    if not report.accepted and not report.rejected_count:
+        report.close()
+        raise Refused(status, why)
+    head = body(status, f"the batch was cut short ({why}); `batch` says what became of the jobs before")
+    return _reported(status, chain((head[:-1] + b',"batch":',), report.pieces(), (b"}",)), PROBLEM)
 
 
-def _job(body: bytes) -> JobRequest:
-    """Read one job.
-
-    Raises:
-        InvalidArguments: a field is wrong, missing or unknown.
-        Refused: 400: it is no JSON.
-    """
-    try:
-        return _decode(body)
-    except msgspec.ValidationError as error:
-        raise InvalidArguments(f"the job: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise Refused(400, f"the body is no JSON object of a job: {shown(error)}") from None
+def _reported(status: int, pieces: Iterable[bytes], kind: str) -> Response[Any]:
+    """Return a report as a response, as one piece where it is small."""
+    iterator = iter(pieces)
+    begin = bytearray()
+    for piece in iterator:
+        begin += piece
+        if len(begin) > STREAM_FROM_BYTES:
+            return Stream(_following(bytes(begin), iterator), status_code=status, media_type=kind)
+    return Response(bytes(begin), status_code=status, media_type=kind)
 
 
-def _cut_short(error: HTTPException) -> str:
-    return f"the batch was cut short ({error.detail}); `batch` says what became of the jobs before"
-
-
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
+async def _following(begin: bytes, rest: Iterator[bytes]) -> AsyncIterator[bytes]:
+    yield begin
+    for piece in rest:
+        yield piece
