@@ -8,8 +8,10 @@ records into it; no clock is read here, `now_s` is passed in.
 
 import sys
 from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from math import ceil
 from struct import pack, unpack
 from typing import Annotated, Final, Self
@@ -126,6 +128,18 @@ class Histogram:
                 return min(_MIDDLES_S[word - _LOWEST], self._max_s)
         return self._max_s
 
+    @property
+    def sum_s(self) -> float:
+        """All durations together in seconds, at most 3.2 % off; it never falls while more are counted."""
+        return sum(_MIDDLES_S[word - _LOWEST] * count for word, count in self._counts.items())
+
+    def at_most(self, bounds_s: Sequence[float]) -> list[int]:
+        """Return how many durations are at most each bound, rising; one within 3.2 % of a bound may count as beyond."""
+        found = [0] * (len(bounds_s) + 1)
+        for word, count in self._counts.items():
+            found[bisect_left(bounds_s, _MIDDLES_S[word - _LOWEST])] += count
+        return list(accumulate(found))[:-1]
+
     def merge(self, other: "Histogram") -> None:
         """Add all that `other` counted, as if it had been recorded here."""
         self.merge_wire(other.to_wire())
@@ -165,12 +179,14 @@ _SLICE_S: Final = 10
 
 
 class WindowedHistogram:
-    """The durations of the last 50 to 60 seconds, in six histograms that take turns."""
+    """The durations of the last 50 to 60 seconds, in six histograms that take turns; and all since the start."""
 
-    __slots__ = ("_slices",)
+    __slots__ = ("_past", "_slices")
 
     def __init__(self) -> None:
         self._slices: dict[int, Histogram] = {}
+        #: What the slices held that took their turn before these.
+        self._past = Histogram()
 
     def record(self, now_s: float, value_s: float) -> None:
         """Count one duration in seconds at monotonic time `now_s`."""
@@ -189,12 +205,20 @@ class WindowedHistogram:
                 whole.merge(histogram)
         return whole
 
+    def ever(self) -> Histogram:
+        """Return a new histogram of all since the start."""
+        whole = Histogram()
+        for histogram in (self._past, *self._slices.values()):
+            whole.merge(histogram)
+        return whole
+
     def _slice(self, now_s: float) -> Histogram:
         number = int(now_s // _SLICE_S)
         histogram = self._slices.get(number)
         if histogram is None:
             oldest = self._oldest(now_s)
-            self._slices = {n: kept for n, kept in self._slices.items() if n >= oldest}
+            for left in [n for n in self._slices if n < oldest]:
+                self._past.merge(self._slices.pop(left))
             histogram = self._slices[number] = Histogram()
         return histogram
 

@@ -45,6 +45,8 @@ def merge_handlers(same: Sequence[HandlerReport]) -> HandlerReport:
         queue_wait=_merge_histograms(one.queue_wait for one in same),
         run=_merge_histograms(one.run for one in same),
         total=_merge_histograms(one.total for one in same),
+        queue_wait_ever=_merge_histograms(one.queue_wait_ever for one in same),
+        run_ever=_merge_histograms(one.run_ever for one in same),
     )
 
 
