@@ -8,6 +8,7 @@ import httpx
 import msgspec
 
 from headrace.config.settings import Settings
+from headrace.engine.broker.control import OpenBroker
 from headrace.engine.broker.memory import MemoryBroker
 from headrace.engine.http.app import make_app
 from headrace.engine.http.gateway import Gateway
@@ -38,10 +39,16 @@ def publish(broker: MemoryBroker, worker: str = "w", **fields: Any) -> None:
 
 @asynccontextmanager
 async def asking(
-    broker: MemoryBroker, settings: Settings | None = None, registry: Registry | None = None
+    broker: OpenBroker, settings: Settings | None = None, registry: Registry | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of the API over a broker."""
-    app: Any = make_app(Gateway(broker, settings or Settings(), registry))
+    async with asking_app(make_app(Gateway(broker, settings or Settings(), registry))) as client:
+        yield client
+
+
+@asynccontextmanager
+async def asking_app(app: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client of an application."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as client:
         yield client
 

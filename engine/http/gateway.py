@@ -28,12 +28,16 @@ from ..broker.courier import Courier
 from ..broker.port import Submission
 from ..broker.views import JobView, QueueView
 from ..client import Client, batches
+from ..loops.gauges import card_of
 from ..observe.fleet import FleetRecord, HandlerCard, WorkerView
 from ..observe.statistics import Statistics
 from ..packing import bound_of, submission_of
 from ..results import Results
+from .feed import Feed
 from .letters import Letters
-from .records import Health, JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
+from .metrics import Exposition
+from .records import JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
+from .vitals import Vitals
 
 #: What workers say of themselves changes when one starts or stops; a second late is soon enough for a new name.
 FLEET_TTL_S: Final = 1.0
@@ -75,6 +79,9 @@ class Gateway:
         self._results = Results(broker, broker.waits)
         self._courier = Courier(broker.waits, threads=READING_THREADS_COUNT)
         self.letters = Letters(broker, self._courier, settings.max_payload_bytes, self._cards)
+        self.feed = Feed(broker, self._registry.queues())
+        self.vitals = Vitals(broker, self._courier)
+        self.exposition = Exposition(broker, self.vitals.watch, self.feed)
         self._fleet = Fleet()
         self._reading: anyio.Lock | None = None
         self._waits: set[anyio.CancelScope] = set()
@@ -179,6 +186,15 @@ class Gateway:
                 self._fleet = Fleet(workers, inspect.handlers_of(workers), now_s)
         return self._fleet
 
+    async def handler_cards(self) -> dict[str, HandlerCard]:
+        """Return the handlers that workers publish, and those whose code is here, by name and alias.
+
+        Raises:
+            BrokerUnavailable: the server is away.
+        """
+        cards = {name: card_of(plan) for plan in self._registry for name in (plan.name, *plan.options.aliases)}
+        return {**(await self.fleet()).cards, **cards}
+
     async def _cards(self) -> dict[str, HandlerCard]:
         return (await self.fleet()).cards
 
@@ -278,15 +294,10 @@ class Gateway:
         """Return the statistics of all workers and every queue; raises BrokerUnavailable."""
         return await self._courier.call(inspect.statistics, self._broker)
 
-    async def health(self) -> Health:
-        """Return whether the broker answers and its workers ask for jobs; raises BrokerUnavailable."""
-        workers = await self._courier.call(inspect.workers, self._broker)
-        stalled = inspect.stalled_queues(workers)
-        return Health("stalled" if stalled else "ok", len(workers), stalled)
-
     def end_waits(self) -> None:
-        """Answer those who wait for a result at once: the server is about to stop."""
+        """Answer those who wait for a result, and end all event streams, at once: the server is about to stop."""
         self._ending = True
+        self.feed.end()
         for scope in list(self._waits):
             scope.cancel()
 

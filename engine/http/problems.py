@@ -48,8 +48,10 @@ _INSIDE: Final = "the server met a fault of its own; its log says which. Send th
 class Refused(HTTPException):
     """A request that is refused as it is, with the reason."""
 
-    def __init__(self, status: int, detail: str, batch: BatchReport | None = None) -> None:
-        super().__init__(detail=detail, status_code=status)
+    def __init__(
+        self, status: int, detail: str, batch: BatchReport | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(detail=detail, status_code=status, headers=headers)
         self.batch = batch
 
 
