@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from headrace.config.page import page as configuration_page
-from headrace.engine.observe.families import BOUNDS_S, GROUPS
+from headrace.engine.observe.families import GROUPS
+from headrace.engine.observe.histogram import BOUNDS_S
 from headrace.engine.observe.page import page as statistics_page
 from headrace.engine.redisio.keys import TABLE
 from headrace.jobs import states

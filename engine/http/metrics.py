@@ -6,7 +6,8 @@ no worker declares share one name, and so do queues past a bound, so that whoeve
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import anyio
@@ -15,7 +16,6 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from headrace.jobs.errors import BrokerUnavailable
 
@@ -23,9 +23,9 @@ from .. import inspect
 from ..broker.control import OpenBroker
 from ..broker.courier import Courier
 from ..broker.views import QueueView
-from ..observe.families import API, BOUNDS_S, FLEET, HANDLERS, QUEUES, RUNNERS, SINKS, WORKERS, Family, Group
+from ..observe.families import API, FLEET, HANDLERS, QUEUES, RUNNERS, SINKS, WORKERS, Family, Group
 from ..observe.fleet import FleetRecord
-from ..observe.histogram import Histogram
+from ..observe.histogram import BOUNDS_S
 from ..observe.merging import merge_handlers
 from ..observe.metrics import OTHERS
 from ..observe.process import ProcessWatch
@@ -39,7 +39,8 @@ READ_TTL_S: Final = 1.0
 #: Queues with series of their own; anybody who submits may make one.
 QUEUES_MAX_COUNT: Final = 1000
 
-_NAMED: Final[dict[str, type[Metric]]] = {
+_BOUNDS: Final = (*map(str, BOUNDS_S), "+Inf")
+_NAMED: Final[dict[str, Callable[..., Metric]]] = {
     "counter": CounterMetricFamily,
     "gauge": GaugeMetricFamily,
     "histogram": HistogramMetricFamily,
@@ -260,7 +261,6 @@ def _add(family: Family, metric: Any, labels: tuple[str, ...], value: Any) -> No
     if family.kind != "histogram":
         metric.add_metric(labels, value)
         return
-    histogram = Histogram.from_wire(value)
-    counts = [*histogram.at_most(BOUNDS_S), histogram.count]
-    bounds = [floatToGoString(bound) for bound in (*BOUNDS_S, float("inf"))]
-    metric.add_metric(labels, list(zip(bounds, counts, strict=True)), histogram.sum_s)
+    if len(value.counts) != len(_BOUNDS):
+        return  # nothing was measured, or between other bounds by another version
+    metric.add_metric(labels, list(zip(_BOUNDS, accumulate(value.counts), strict=True)), value.sum_s)

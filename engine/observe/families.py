@@ -14,9 +14,6 @@ Kind = Literal["counter", "gauge", "histogram", "info"]
 #: The last words of names. A counter is `..._total`, of which unit the word before says.
 UNITS: Final = ("seconds", "bytes", "ratio", "total", "jobs", "outcomes", "slots", "streams", "workers", "flag", "info")
 
-#: Upper bounds of the buckets in seconds: from what a job costs at least to what people start in the evening.
-BOUNDS_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
-
 
 class Family(NamedTuple):
     """One metric.
@@ -26,7 +23,7 @@ class Family(NamedTuple):
         kind: What it is.
         help: What it says.
         read: Gives its value out of the group's record; None where nothing was measured. A histogram's is a
-            HistogramWire, an info's a dict of further labels.
+            Buckets, an info's a dict of further labels.
     """
 
     name: str

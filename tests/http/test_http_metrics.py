@@ -15,8 +15,8 @@ from headrace.engine.broker.memory import Fault, MemoryBroker
 from headrace.engine.http import metrics as metrics_module
 from headrace.engine.http.app import make_app
 from headrace.engine.http.gateway import Gateway
-from headrace.engine.observe.families import BOUNDS_S, GROUPS, UNITS, sample_names
-from headrace.engine.observe.histogram import Histogram
+from headrace.engine.observe.families import GROUPS, UNITS, sample_names
+from headrace.engine.observe.histogram import BOUNDS_S, Buckets, Histogram
 from headrace.engine.observe.report import Gauges, HandlerReport, RunnerGauge, WorkerReport
 from headrace.engine.observe.statistics import Backpressure, ProcessFigures, SinkFigures
 from http_scene import asking, asking_app, publish
@@ -36,7 +36,8 @@ def report(completed: int = 5, name: str = "add") -> WorkerReport:
     """Return what a busy worker publishes."""
     histogram = Histogram()
     histogram.record_many(RUNS_S)
-    handler = HandlerReport(completed=completed, failed=1, run_ever=histogram.to_wire())
+    buckets = histogram.buckets()
+    handler = HandlerReport(completed=completed, failed=1, run_ever=buckets, queue_wait_ever=buckets)
     process = ProcessFigures(rss_bytes=1, cpu_percent=50.0, loop_lag_ms=2.0, gc_pause_ms=3.0, fsync_ms=4.0)
     pressure = Backpressure(prefetched=7, fetch_paused_s=1.5, sinks={"broker": SinkFigures(written=9)})
     gauges = Gauges(runners={"async": RunnerGauge(slots=10, busy=4)}, backpressure=pressure, process=process)
@@ -122,6 +123,13 @@ async def test_histograms_are_whole_and_cumulative() -> None:
     assert [5.0] == values(samples, "headrace_run_seconds_count")
     (total_s,) = values(samples, "headrace_run_seconds_sum")
     assert sum(RUNS_S) * 0.95 < total_s < sum(RUNS_S) * 1.05
+
+
+async def test_histograms_of_another_version_are_left_out() -> None:
+    """Buckets between other bounds are not shown as if they were between these."""
+    broker = MemoryBroker()
+    publish(broker, report=WorkerReport(handlers={"add": HandlerReport(run_ever=Buckets((1, 2, 3), 4.0))}))
+    assert [] == values(await scrape(broker), "headrace_run_seconds_count")
 
 
 async def test_who_submits_can_add_no_series(monkeypatch: pytest.MonkeyPatch) -> None:
