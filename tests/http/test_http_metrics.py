@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from headrace import Engine
 from headrace.config.settings import Settings
 from headrace.engine.broker.memory import Fault, MemoryBroker
 from headrace.engine.http import metrics as metrics_module
@@ -23,6 +25,7 @@ from http_scene import asking, asking_app, publish
 
 pytestmark = pytest.mark.anyio
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+WAIT_S = 20.0
 RUNS_S = (0.002, 0.02, 0.02, 3.0, 40_000.0)
 
 
@@ -194,3 +197,26 @@ async def test_scrapes_of_one_second_share_one_read(monkeypatch: pytest.MonkeyPa
         for _ in range(5):
             assert 200 == (await client.get("/metrics")).status_code
     assert 1 == len(reads)
+
+
+async def test_what_a_worker_did_is_scraped() -> None:
+    """A real worker's runs are in its counters and histograms, its pools and process in its gauges."""
+    engine = Engine("memory://scraped")
+
+    @engine.job
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    async with engine.running():
+        for number in range(3):
+            assert number + 1 == await (await add.submit(number, 1)).result(timeout=WAIT_S)
+        broker: Any = engine.connection.open()
+        with anyio.fail_after(WAIT_S):
+            while [3.0] != values(samples := await scrape(broker), "headrace_completed_runs_total", handler="add"):
+                await anyio.sleep(0.05)
+        engine.connection.close()
+    assert [3.0] == values(samples, "headrace_run_seconds_count", handler="add")
+    assert [3.0] == values(samples, "headrace_queue_wait_seconds_bucket", handler="add", le="+Inf")
+    assert [100.0] == values(samples, "headrace_runner_slots", runner="async")
+    assert 0 < values(samples, "headrace_worker_resident_memory_bytes")[0]
+    assert [1.0] == values(samples, "headrace_workers", state="working")
