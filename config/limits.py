@@ -210,6 +210,16 @@ HTTP2_PING_INTERVAL_S: Final = 20
 #: No bound (0): a batch is submitted while it is read, and takes no more memory for being long; queues have their own.
 HTTP_BATCH_MAX_BYTES: Final = 0
 HTTP_BATCH_BOUND_BYTES: Final = 1024 * _GIB
+#: Event streams at a time: each takes a connection, two coroutines and its buffer.
+HTTP_STREAMS_MAX_COUNT: Final = 256
+#: Text of events that waits for one client; all clients share it, and one that is slower reads for itself.
+HTTP_STREAM_BUFFER_BYTES: Final = _MIB
+#: How long a client may leave what it is sent unread: longer than any pause of a network that comes back.
+HTTP_STREAM_SEND_TIMEOUT_S: Final = 30.0
+#: A comment so often tells client and proxies that a quiet stream lives; proxies give up after 30 to 60 seconds.
+HTTP_STREAM_HEARTBEAT_S: Final = 15.0
+#: What a client is asked to wait before it connects again.
+HTTP_STREAM_RETRY_MS: Final = 2_000
 
 # Files --------------------------------------------------------------------------------------------
 

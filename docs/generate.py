@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from headrace.config.page import page as configuration_page
+from headrace.engine.observe.families import GROUPS
+from headrace.engine.observe.histogram import BOUNDS_S
 from headrace.engine.observe.page import page as statistics_page
 from headrace.engine.redisio.keys import TABLE
 from headrace.jobs import states
@@ -44,10 +46,33 @@ def keys_page() -> str:
     )
 
 
+def metrics_page() -> str:
+    """Return docs/metrics.md: every metric of GET /metrics."""
+    sections = []
+    for group in GROUPS:
+        labels = ", ".join(f"`{label}`" for label in group.labels) or "none"
+        rows = [f"| `{each.name}` | {each.kind} | {each.help} |" for each in group.families]
+        table = "\n".join(["| name | kind | meaning |", "|---|---|---|", *rows])
+        sections.append(f"## {group.about}\n\nLabels: {labels}.\n\n{table}\n")
+    bounds = ", ".join(f"{bound:g}" for bound in BOUNDS_S)
+    return (
+        f"{NOTE}# Metrics\n\n`GET /metrics` gives these, as Prometheus text or, where the Accept header asks for it, "
+        "as OpenMetrics. One API tells of all workers and queues; `deploy/` has a dashboard and alert rules.\n\n"
+        "A worker's counters have its id as a label and begin at 0 with it; when it ends, its series end. So no "
+        "counter falls, and `sum(rate(...))` is right however workers come and go; what one counted between the last "
+        "scrape and its end is not seen. A handler that its worker does not declare is shown as `(others)`, and so "
+        "are queues beyond 1,000. While the server is away only the last group is there, with "
+        "`headrace_broker_up_flag` 0.\n\n"
+        f"Histograms have buckets up to {bounds} seconds. They are made of finer ones: a value within 3.2 % of a "
+        "bound may be counted on the other side of it, and the sum is as exact.\n\n" + "\n".join(sections)
+    )
+
+
 #: file in docs/ -> what makes its text.
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": configuration_page,
     "keys.md": keys_page,
+    "metrics.md": metrics_page,
     "states.md": states_page,
     "statistics.md": statistics_page,
 }

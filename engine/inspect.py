@@ -41,8 +41,15 @@ def statistics(views: BrokerViews) -> Statistics:
 
 def workers(views: BrokerViews) -> list[FleetRecord]:
     """Return what the workers that are there say of themselves, by id; those of unreadable versions are left out."""
-    records = (FleetRecord.from_bytes(data) for data in views.fleet().values())
-    return sorted((record for record in records if record is not None), key=lambda record: record.worker)
+    return _read(views.fleet())
+
+
+def silent_workers(views: BrokerViews) -> list[FleetRecord]:
+    """Return the last words of workers that fell silent, by id: killed, frozen, cut off, or with a blocked loop.
+
+    Those that were stopping when they did are not among them.
+    """
+    return [record for record in _read(views.silent()) if not record.stopping]
 
 
 def worker(views: BrokerViews, name: str) -> FleetRecord:
@@ -84,9 +91,14 @@ def handlers_of(records: Sequence[FleetRecord]) -> dict[str, HandlerCard]:
     return cards
 
 
-def stalled_queues(records: Sequence[FleetRecord]) -> list[str]:
-    """Return the queues that have workers of which none asks for jobs; those told to fetch no more do not count."""
-    asking: dict[str, bool] = {}
+def stalled_queues(records: Sequence[FleetRecord], silent: Sequence[FleetRecord] = ()) -> list[str]:
+    """Return the queues whose workers have stopped to ask for jobs, all of them.
+
+    Args:
+        records: The workers that are there; those told to fetch no more do not count.
+        silent: Those that fell silent: whoever takes their queues over asks in their place.
+    """
+    asking = {queue: False for record in silent if not record.quiet for queue in record.queues}
     for record in records:
         if record.state in ("working", "stalled"):
             for queue in record.queues:
@@ -231,6 +243,11 @@ def jobs(
 def time_of(at_ms: int) -> str:
     """Return milliseconds since the epoch as RFC 3339 in UTC, to the millisecond."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _read(reports: Mapping[str, bytes]) -> list[FleetRecord]:
+    records = (FleetRecord.from_bytes(data) for data in reports.values())
+    return sorted((record for record in records if record is not None), key=lambda record: record.worker)
 
 
 def _paged(

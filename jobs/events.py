@@ -45,7 +45,9 @@ _LOST: Final = _CODES["queue.lost"]
 
 #: What stands for "from the beginning" where a cursor is expected.
 BEGINNING: Final = "0"
-_START: Final = ("0-0", None)
+#: The place in a stream before its first entry.
+NOWHERE: Final = "0-0"
+_START: Final = (NOWHERE, None)
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -313,6 +315,15 @@ class Cursor:
                 )
             places[queue] = (entry, int(row) if dot else None)
         return cls(places)
+
+    @property
+    def text(self) -> str:
+        """What `parse` reads."""
+        parts = [
+            f"{queue}={entry}" if row is None else f"{queue}={entry}.{row}"
+            for queue, (entry, row) in self.places.items()
+        ]
+        return ",".join(parts) or BEGINNING
 
     def around(self, queue: str) -> tuple[str, str]:
         """Return the text before and behind this queue's part."""

@@ -46,6 +46,13 @@ async def asking(
 
 
 @asynccontextmanager
+async def asking_app(app: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client of an application."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as client:
+        yield client
+
+
+@asynccontextmanager
 async def asking_gateway(
     broker: OpenBroker, settings: Settings | None = None, registry: Registry | None = None
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Gateway]]:

@@ -295,6 +295,7 @@ class MemoryState:
         self.results: Expiring[bytes] = Expiring()
         self.tokens: Expiring[list[str]] = Expiring(_TOKENS_MAX_COUNT)
         self.fleet: Expiring[bytes] = Expiring()
+        self.fleet_last: Expiring[bytes] = Expiring()  #: the same, kept for those that fall silent
         self.listeners: list[Callable[[], None]] = []
         self.ears: list[tuple[tuple[str, ...], Callable[[str, str], None]]] = []
         self.progress: Expiring[Progress] = Expiring()
@@ -313,6 +314,7 @@ class MemoryState:
         self.results.purge(now_ms)
         self.tokens.purge(now_ms)
         self.fleet.purge(now_ms)
+        self.fleet_last.purge(now_ms)
         self.progress.purge(now_ms)
 
 

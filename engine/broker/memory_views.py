@@ -17,7 +17,7 @@ from headrace.jobs.states import State
 
 from .memory_access import Access
 from .memory_state import Job, MemoryQueue, MemoryState
-from .views import JobView, PackedLetter, Progress, QueueView, wrong_cursor
+from .views import SILENT_KEPT_S, JobView, PackedLetter, Progress, QueueView, wrong_cursor
 
 
 class MemoryViews:
@@ -150,18 +150,32 @@ class MemoryViews:
         with self._access.verb("dead_remove") as (state, now_ms):
             return [_remove(state.queues.get(letter.queue), letter, now_ms) for letter in letters]
 
+    def prepare(self) -> None:
+        """Nothing is needed here but that it was not closed."""
+        with self._access.verb("prepare"):
+            pass
+
     def fleet_put(self, worker: str, report: bytes, ttl_s: float) -> None:
         """Publish what a worker says of itself, for `ttl_s` seconds; empty bytes take it back."""
         with self._access.verb("fleet_put") as (state, now_ms):
             if report:
-                state.fleet.put(worker, report, now_ms + round(ttl_s * 1000))
+                ends_ms = now_ms + round(ttl_s * 1000)
+                state.fleet.put(worker, report, ends_ms)
+                state.fleet_last.put(worker, report, ends_ms + round(SILENT_KEPT_S * 1000))
             else:
                 state.fleet.pop(worker, now_ms)
+                state.fleet_last.pop(worker, now_ms)
 
     def fleet(self) -> dict[str, bytes]:
         """Return what the workers that are there say of themselves."""
         with self._access.verb("fleet") as (state, now_ms):
             return dict(sorted(state.fleet.items(now_ms)))
+
+    def silent(self) -> dict[str, bytes]:
+        """Return the last words of workers that fell silent."""
+        with self._access.verb("silent") as (state, now_ms):
+            there = dict(state.fleet.items(now_ms))
+            return dict(sorted(each for each in state.fleet_last.items(now_ms) if each[0] not in there))
 
 
 def _queue_of(state: MemoryState, job_id: str) -> MemoryQueue | None:

@@ -21,9 +21,9 @@ from headrace.jobs.states import State
 from ..redisio.address import Address
 from ..redisio.connections import Command, Wires, raise_first
 from ..redisio.keys import GROUP, INTERRUPTION, RETURNED, Keys, results_place
-from ..redisio.scripts import run, script
+from ..redisio.scripts import run, script, teach
 from .redis_entries import read_fields
-from .views import JobView, PackedLetter, Progress, QueueView, unpack_progress, wrong_cursor
+from .views import SILENT_KEPT_S, JobView, PackedLetter, Progress, QueueView, unpack_progress, wrong_cursor
 
 #: Jobs in one script that looks whether they are there: it reads their entries, which may be large.
 _ALIVE_COUNT = 100
@@ -256,20 +256,32 @@ class RedisViews:
                 removed[i] = done == 1
         return removed
 
+    def prepare(self) -> None:
+        """See that the server has every script."""
+        teach(self._wires, self._where)
+
     def fleet_put(self, worker: str, report: bytes, ttl_s: float) -> None:
         """Publish what a worker says of itself, for `ttl_s` seconds; empty bytes take it back."""
-        self._run([script("fleet_put").call((self._names.fleet,), worker, round(ttl_s * 1000), report)])
+        args = (worker, round(ttl_s * 1000), report, round(SILENT_KEPT_S * 1000))
+        self._run([script("fleet_put").call((self._names.fleet,), *args)])
 
     def fleet(self) -> dict[str, bytes]:
         """Return what the workers that are there say of themselves."""
+        return {worker: report for worker, over_ms, report in self._reports() if over_ms <= 0}
+
+    def silent(self) -> dict[str, bytes]:
+        """Return the last words of workers that fell silent."""
+        kept_ms = SILENT_KEPT_S * 1000
+        return {worker: report for worker, over_ms, report in self._reports() if 0 < over_ms <= kept_ms}
+
+    def _reports(self) -> list[tuple[str, int, bytes]]:
+        """Return each worker, for how many milliseconds its report's time has been over, and the report."""
         flat, (seconds, microseconds) = self._run([(b"HGETALL", self._names.fleet), (b"TIME",)])
         now_ms = int(seconds) * 1000 + int(microseconds) // 1000
-        reports = zip(flat[::2], flat[1::2], strict=True)
-        return {
-            worker.decode(): packed[8:]
-            for worker, packed in sorted(reports)
-            if int.from_bytes(packed[:8], "big") >= now_ms
-        }
+        return [
+            (worker.decode(), now_ms - int.from_bytes(packed[:8], "big"), packed[8:])
+            for worker, packed in sorted(zip(flat[::2], flat[1::2], strict=True))
+        ]
 
     def _run(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands in one exchange."""

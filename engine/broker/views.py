@@ -6,7 +6,7 @@ Synchronous, as the first port is. Records are frozen; times are milliseconds si
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -14,6 +14,9 @@ from headrace.jobs.codec import ResultRecord
 from headrace.jobs.disposition import DeadLetter
 from headrace.jobs.errors import InvalidArguments
 from headrace.jobs.states import State
+
+#: How long a worker that fell silent is remembered, from when its last report was over.
+SILENT_KEPT_S: Final = 3600.0
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -175,8 +178,14 @@ class BrokerViews(Protocol):
     def dead_remove(self, letters: Sequence[PackedLetter]) -> list[bool]:
         """Forget letters, each if it still is the same; return for each whether it was there and unchanged."""
 
+    def prepare(self) -> None:
+        """See that the server is there and has what the other verbs need, its scripts; raises BrokerUnavailable."""
+
     def fleet_put(self, worker: str, report: bytes, ttl_s: float) -> None:
         """Publish what a worker says of itself, for `ttl_s`; empty bytes take it back."""
 
     def fleet(self) -> dict[str, bytes]:
         """Return what the workers that are there say of themselves."""
+
+    def silent(self) -> dict[str, bytes]:
+        """Return the last words of workers whose reports ended within SILENT_KEPT_S though none took them back."""

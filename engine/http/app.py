@@ -4,24 +4,25 @@ A route is one function in routes/, listed here. The application holds no state 
 needs no lifespan: whoever makes it opens and closes what the gateway stands on.
 """
 
+from functools import partial
 from typing import Final
 
-from litestar import Litestar, Response, get
+from litestar import Litestar
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
 
 from headrace.jobs.errors import HeadraceError
 
-from .contract import document
+from .contract import outline
 from .cors import with_cors
 from .deadlines import paced
+from .description import Description
 from .gate import Gate, gated
 from .gateway import Gateway
 from .hot import fronted
 from .problems import problem_of_fault, problem_of_headrace, problem_of_http
-from .records import JSON
-from .routes import dead, health, jobs, queues, statistics, workers
+from .routes import dead, description, events, health, jobs, metrics, queues, statistics, workers
 from .scopes import missing
 
 ROUTES: Final = (
@@ -42,22 +43,16 @@ ROUTES: Final = (
     queues.purge,
     workers.workers,
     statistics.statistics,
+    events.events,
     health.health,
+    health.readiness,
+    metrics.metrics,
 )
 
 
 def make_app(gateway: Gateway) -> ASGIApp:
     """Return the API over an open gateway, as an ASGI application."""
-    written: list[bytes] = []
-
-    @get("/openapi.json", include_in_schema=False)
-    async def openapi() -> Response[bytes]:
-        """Return the OpenAPI document; made when first asked for, for it takes some 10 ms."""
-        if not written:
-            written.append(document(ROUTES))
-        return Response(written[0], media_type=JSON)
-
-    routes = [*ROUTES, openapi]
+    routes = [*ROUTES, description.openapi, description.docs]
     unjudged = missing((method, path) for route in routes for path in route.paths for method in route.http_methods)
     assert not unjudged, f"scopes.py has to say which scope these need: {', '.join(unjudged)}"
     app = Litestar(
@@ -67,9 +62,9 @@ def make_app(gateway: Gateway) -> ASGIApp:
             HeadraceError: problem_of_headrace,
             Exception: problem_of_fault,
         },
-        state=State({"gateway": gateway}),
+        state=State({"gateway": gateway, "description": Description(gateway, partial(outline, ROUTES))}),
         request_max_body_size=gateway.settings.http.body_max_bytes,
-        openapi_config=None,  # contract.py makes the document
+        openapi_config=None,  # contract.py and description.py make the document
         logging_config=None,  # it would take over the process's logging
     )
     settings = gateway.settings

@@ -6,7 +6,7 @@ what those bytes are. No state.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from litestar import Litestar, Request, Response
@@ -29,11 +29,14 @@ from ..observe.fleet import WorkerView
 from ..observe.statistics import Statistics
 from ..version import VERSION
 from .gateway import Gateway
+from .handler_schemas import JOB
 from .letters import DeadEdit, DeadItem, DeadPage, DeadRetried, DeadRetry
 from .records import (
+    EVENTS,
     JSON,
     MSGPACK,
     NDJSON,
+    OPENMETRICS,
     PROBLEM,
     BatchReport,
     Cancelled,
@@ -43,9 +46,15 @@ from .records import (
     JobResult,
     JobStatus,
     Problem,
+    Readiness,
     Retried,
+    StreamedEvent,
+    StreamedGap,
 )
 from .scopes import needed
+
+if TYPE_CHECKING:
+    from .description import Description
 
 _MEANINGS: Final[Mapping[int, str]] = {
     400: "The request is malformed: its JSON, or a parameter.",
@@ -81,6 +90,12 @@ def gateway_of(request: Request[Any, Any, Any]) -> Gateway:
     """Return what the application stands on."""
     gateway: Gateway = request.app.state.gateway
     return gateway
+
+
+def description_of(request: Request[Any, Any, Any]) -> "Description":
+    """Return what describes the application."""
+    description: Description = request.app.state.description
+    return description
 
 
 def written(record: Any, status: int = 200) -> Response[Any]:
@@ -147,8 +162,37 @@ class GivesStatistics(Operation):
         }
 
 
-def document(routes: Sequence[HTTPRouteHandler]) -> bytes:
-    """Return the OpenAPI document of routes as JSON; the schemas are msgspec's own, which reads and writes the records.
+@dataclass
+class GivesEvents(Operation):
+    """An operation that answers with a stream of server-sent events."""
+
+    def __post_init__(self) -> None:
+        """Say so."""
+        text = "Each event's `data` is a StreamedEvent, or a StreamedGap where its name is `gap`; its id is the cursor."
+        stream = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING, description=text))
+        self.responses = {
+            **(self.responses or {}),
+            "200": OpenAPIResponse(description="The events.", content={EVENTS: stream}),
+        }
+
+
+@dataclass
+class GivesMetrics(Operation):
+    """An operation that answers with metrics as text."""
+
+    def __post_init__(self) -> None:
+        """Say so."""
+        text = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+        self.responses = {
+            **(self.responses or {}),
+            "200": OpenAPIResponse(description="The metrics.", content={"text/plain": text, OPENMETRICS: text}),
+        }
+
+
+def outline(routes: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
+    """Return the OpenAPI document of routes without JOB, which depends on the handlers that there are.
+
+    The schemas are msgspec's own, which reads and writes the records.
 
     An application is made for it alone: one that serves documents also has pages that load scripts from elsewhere.
     """
@@ -167,11 +211,11 @@ def document(routes: Sequence[HTTPRouteHandler]) -> bytes:
             need = needed(method.upper(), path)
             # The empty one is for where there are no tokens.
             operation["security"] = [{}] if need == "open" else [{}, {"bearer": [need]}]
-    return msgspec.json.encode(shown)
+    return msgspec.json.decode(msgspec.json.encode(shown), type=dict[str, Any])
 
 
 _encode = msgspec.json.Encoder().encode
-_JOB: Final = Reference(ref="#/components/schemas/JobRequest")
+_JOB: Final = Reference(ref=f"#/components/schemas/{JOB}")
 _RECORDS: Final = (
     JobRequest,
     JobStatus,
@@ -189,6 +233,9 @@ _RECORDS: Final = (
     QueueView,
     Purged,
     Health,
+    Readiness,
+    StreamedEvent,
+    StreamedGap,
     Problem,
     Statistics,
 )

@@ -35,9 +35,8 @@ class TooSlow(Refused):
     """A body that came too slowly; raised where it is read."""
 
     def __init__(self, http_version: str) -> None:
-        super().__init__(408, _TOO_SLOW)
         # The rest of the body may still be on its way. HTTP/2 ends the stream instead, and has no such header.
-        self.headers = {"connection": "close"} if http_version.startswith("1") else {}
+        super().__init__(408, _TOO_SLOW, {"connection": "close"} if http_version.startswith("1") else {})
 
 
 class Pace:

@@ -30,13 +30,17 @@ from ..broker.courier import Courier
 from ..broker.port import Submission
 from ..broker.views import JobView, QueueView
 from ..client import Client
+from ..loops.gauges import card_of
 from ..observe.fleet import FleetRecord, HandlerCard, WorkerView
 from ..observe.statistics import Statistics
 from ..packing import bound_of, submission_of
 from ..results import Results
+from .feed import Feed
 from .letters import Letters
+from .metrics import Exposition
 from .parts import Fate, publish_part
-from .records import REJECTING, Health, JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
+from .records import REJECTING, JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
+from .vitals import Vitals
 
 log = logger("headrace.http")
 #: What workers say of themselves changes when one starts or stops; a second late is soon enough for a new name.
@@ -89,6 +93,9 @@ class Gateway:
         self._courier = Courier(broker.waits, threads=READING_THREADS_COUNT)
         self._carrying = Courier(broker.waits, threads=WRITING_THREADS_COUNT)
         self.letters = Letters(broker, self._courier, settings.max_payload_bytes, self._cards)
+        self.feed = Feed(broker, self._registry.queues())
+        self.vitals = Vitals(broker, self._courier)
+        self.exposition = Exposition(broker, self.vitals.watch, self.feed)
         self._fleet = Fleet()
         self._reading: anyio.Lock | None = None
         self._is_looking = False
@@ -214,6 +221,15 @@ class Gateway:
         finally:
             self._is_looking = False
 
+    async def handler_cards(self) -> dict[str, HandlerCard]:
+        """Return the handlers that workers publish, and those whose code is here, by name and alias.
+
+        Raises:
+            BrokerUnavailable: the server is away.
+        """
+        cards = {name: card_of(plan) for plan in self._registry for name in (plan.name, *plan.options.aliases)}
+        return {**(await self.fleet()).cards, **cards}
+
     async def _cards(self) -> dict[str, HandlerCard]:
         return (await self.fleet()).cards
 
@@ -313,15 +329,10 @@ class Gateway:
         """Return the statistics of all workers and every queue; raises BrokerUnavailable."""
         return await self._courier.call(inspect.statistics, self._broker)
 
-    async def health(self) -> Health:
-        """Return whether the broker answers and its workers ask for jobs; raises BrokerUnavailable."""
-        workers = await self._courier.call(inspect.workers, self._broker)
-        stalled = inspect.stalled_queues(workers)
-        return Health("stalled" if stalled else "ok", len(workers), stalled)
-
     def end_waits(self) -> None:
-        """Answer those who wait for a result at once: the server is about to stop."""
+        """Answer those who wait for a result, and end all event streams, at once: the server is about to stop."""
         self._ending = True
+        self.feed.end()
         for scope in list(self._waits):
             scope.cancel()
 

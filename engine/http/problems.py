@@ -48,8 +48,8 @@ _INSIDE: Final = "the server met a fault of its own; its log says which. Send th
 class Refused(HTTPException):
     """A request that is refused as it is, with the reason."""
 
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail=detail, status_code=status)
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail=detail, status_code=status, headers=headers)
 
 
 def problem_of_http(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -83,7 +83,7 @@ def problem_of_fault(request: Request[Any, Any, Any], error: Exception) -> Respo
 def answer_to(error: Exception, gateway: Gateway, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
     """Return the status, further headers and the problem that answer an error; a fault inside is logged."""
     if isinstance(error, Refused):
-        return error.status_code, {}, body(error.status_code, error.detail)
+        return error.status_code, dict(error.headers or {}), body(error.status_code, error.detail)
     status = status_of(error)
     if status is None:
         return 500, {}, _fault(error, method, path)

@@ -221,18 +221,77 @@ class JobResult(msgspec.Struct, frozen=True):
     error: JobFault | msgspec.UnsetType = msgspec.UNSET
 
 
+class StreamedEvent(msgspec.Struct, frozen=True):
+    """Something that happened, as the `data` of a server-sent event.
+
+    Attributes:
+        kind: What, such as "job.succeeded"; the event's name, too.
+        queue: The queue.
+        at_ms: When, in milliseconds since the epoch, by the server's clock.
+        id: The job's id; empty for events of workers and queues.
+        name: The handler's name; empty where it is not known.
+        attempt: The try that ended, from 1; 0 where there was none.
+        reason: Why the job is dead; empty otherwise.
+        worker: The worker that reports it; empty where none does.
+    """
+
+    kind: str
+    queue: str
+    at_ms: int
+    id: str
+    name: str
+    attempt: int
+    reason: str
+    worker: str
+
+
+class StreamedGap(msgspec.Struct, frozen=True):
+    """Word that events behind a place may be missing, as the `data` of a server-sent event named `gap`.
+
+    Attributes:
+        queue: The queue.
+        after: The entry of its stream that the client saw last, which is not kept any more.
+        first: The first entry that is kept, with which the stream goes on; empty where there is none.
+    """
+
+    queue: str
+    after: str
+    first: str
+
+
 class Health(msgspec.Struct, frozen=True):
     """Whether jobs are taken in and consumed.
 
     Attributes:
-        status: "ok", or "stalled" when workers are there and none of them asks for the jobs of some queue.
-        workers: How many workers have published themselves.
-        stalled_queues: The queues that have workers of which none asks for jobs.
+        status: "ok"; "stalled" when no worker asks for the jobs of some queue that had workers; "blocked" when the loop
+            of this process was held up.
+        workers: How many workers say that they are there.
+        stalled_queues: The queues whose workers have stopped to ask for jobs, all of them.
+        silent_workers: Workers of which no word came any more, though they did not leave.
+        loop_lag_ms: The longest delay of this process's event loop in the last 10 seconds; null where nobody looked.
     """
 
     status: str
     workers: int
     stalled_queues: list[str]
+    silent_workers: list[str]
+    loop_lag_ms: float | None
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether requests can be served: "ready" for each part, or why not.
+
+    Attributes:
+        status: "ready", or "unready" when some part is not.
+        pool: The threads and connections that carry requests.
+        broker: The server.
+        scripts: Its scripts.
+    """
+
+    status: str
+    pool: str
+    broker: str
+    scripts: str
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -261,3 +320,5 @@ NDJSON: Final = "application/x-ndjson"
 MSGPACK: Final = "application/msgpack"
 FORM: Final = "application/x-www-form-urlencoded"
 PROBLEM: Final = "application/problem+json"
+EVENTS: Final = "text/event-stream"
+OPENMETRICS: Final = "application/openmetrics-text"

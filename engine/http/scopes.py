@@ -39,8 +39,7 @@ NEEDS: Final[Mapping[str, Need]] = {
     "GET /healthz": "open",
     "GET /readyz": "open",
     "GET /openapi.json": "read",
-    # The page alone; the document that it shows is read with a token.
-    "GET /docs": "open",
+    "GET /docs": "read",
 }
 #: What is no route, and any method that a route does not take.
 ELSE: Final[Need] = "admin"

@@ -72,7 +72,8 @@ def listen(gateway: Gateway, bind: str, port: int) -> None:
         HeadraceError: the server ended without being told to.
     """
     has_uvloop = importlib.util.find_spec("uvloop") is not None
-    anyio.run(_serve, gateway, bind, port, backend="asyncio", backend_options={"use_uvloop": has_uvloop})
+    with gateway.vitals.watch.pauses:
+        anyio.run(_serve, gateway, bind, port, backend="asyncio", backend_options={"use_uvloop": has_uvloop})
 
 
 def bind_address(host: str, *, has_tokens: bool) -> str:
@@ -115,7 +116,8 @@ def check_servable(settings: Settings) -> str:
 
 
 def _require_extra() -> None:
-    missing = [name for name in ("granian", "litestar") if importlib.util.find_spec(name) is None]
+    names = ("granian", "jinja2", "litestar", "prometheus_client")
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"the API needs {' and '.join(missing)}: pip install 'headrace[server]'")
 
@@ -160,10 +162,12 @@ async def _serve(gateway: Gateway, bind: str, port: int) -> None:
     gc.freeze()
     # Granian lives on asyncio, and a cancel scope around it would be undone by its own waits; so asyncio's means here.
     serving = asyncio.ensure_future(server.serve())
+    watch = gateway.vitals.watch
     async with plain_group() as group:
         stops = await group.start(_signals)
         group.start_soon(_announce, bind, port, "http" if gateway.settings.http.tls_cert is None else "https")
         group.start_soon(sweep, idle, port)
+        group.start_soon(watch.lag.run)
         if await _ended(serving, stops):
             reason = serving.exception()
             raise HeadraceError(f"the HTTP server ended by itself: {reason or 'its reason is in the log above'}")

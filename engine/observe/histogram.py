@@ -8,6 +8,7 @@ records into it; no clock is read here, `now_s` is passed in.
 
 import sys
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from math import ceil
@@ -54,6 +55,47 @@ class HistogramWire(msgspec.Struct, frozen=True, array_like=True):
         Annotated[int, msgspec.Meta(ge=0, lt=BUCKETS_COUNT)],
         Annotated[int, msgspec.Meta(ge=1)],
     ] = {}
+
+
+#: Upper bounds of coarse buckets in seconds: from what a job costs at least to what people start in the evening.
+BOUNDS_S: Final = (
+    0.001,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+    1800.0,
+    7200.0,
+)
+
+
+class Buckets(msgspec.Struct, frozen=True, array_like=True):
+    """Durations in few buckets, as Prometheus wants them: small enough to be published for each handler each second.
+
+    Attributes:
+        counts: How many are between each of BOUNDS_S and the one before it, and last those beyond all; empty for none.
+            A duration within 3.2 % of a bound may be on its other side.
+        sum_s: All together in seconds, at most 3.2 % off. Neither ever falls while more are counted.
+    """
+
+    counts: tuple[int, ...] = ()
+    sum_s: float = 0.0
+
+
+def add_buckets(same: Iterable[Buckets]) -> Buckets:
+    """Return the buckets of all together; those of another version's bounds are left out."""
+    each = [one for one in same if len(one.counts) == len(BOUNDS_S) + 1]
+    return Buckets(tuple(map(sum, zip(*(one.counts for one in each), strict=True))), sum(one.sum_s for one in each))
 
 
 class Histogram:
@@ -126,6 +168,15 @@ class Histogram:
                 return min(_MIDDLES_S[word - _LOWEST], self._max_s)
         return self._max_s
 
+    def buckets(self) -> "Buckets":
+        """Return the counts between BOUNDS_S, and the sum."""
+        counts, sum_s = [0] * (len(BOUNDS_S) + 1), 0.0
+        for word, count in self._counts.items():
+            middle_s = _MIDDLES_S[word - _LOWEST]
+            counts[bisect_left(BOUNDS_S, middle_s)] += count
+            sum_s += middle_s * count
+        return Buckets(tuple(counts), sum_s)
+
     def merge(self, other: "Histogram") -> None:
         """Add all that `other` counted, as if it had been recorded here."""
         self.merge_wire(other.to_wire())
@@ -165,12 +216,14 @@ _SLICE_S: Final = 10
 
 
 class WindowedHistogram:
-    """The durations of the last 50 to 60 seconds, in six histograms that take turns."""
+    """The durations of the last 50 to 60 seconds, in six histograms that take turns; and all since the start."""
 
-    __slots__ = ("_slices",)
+    __slots__ = ("_past", "_slices")
 
     def __init__(self) -> None:
         self._slices: dict[int, Histogram] = {}
+        #: What the slices held that took their turn before these.
+        self._past = Buckets()
 
     def record(self, now_s: float, value_s: float) -> None:
         """Count one duration in seconds at monotonic time `now_s`."""
@@ -189,12 +242,17 @@ class WindowedHistogram:
                 whole.merge(histogram)
         return whole
 
+    def ever(self) -> Buckets:
+        """Return all since the start."""
+        return add_buckets([self._past, *[histogram.buckets() for histogram in self._slices.values()]])
+
     def _slice(self, now_s: float) -> Histogram:
         number = int(now_s // _SLICE_S)
         histogram = self._slices.get(number)
         if histogram is None:
             oldest = self._oldest(now_s)
-            self._slices = {n: kept for n, kept in self._slices.items() if n >= oldest}
+            for left in [n for n in self._slices if n < oldest]:
+                self._past = add_buckets((self._past, self._slices.pop(left).buckets()))
             histogram = self._slices[number] = Histogram()
         return histogram
 

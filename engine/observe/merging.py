@@ -6,7 +6,7 @@ Merging in any order and grouping gives the same (rates up to rounding). Functio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from .histogram import Histogram, HistogramWire
+from .histogram import Histogram, HistogramWire, add_buckets
 from .rates import highest_rates, sum_rates
 from .report import Gauges, HandlerReport, RunnerGauge, WorkerReport
 from .statistics import Backpressure, ProcessFigures, SinkFigures
@@ -45,6 +45,8 @@ def merge_handlers(same: Sequence[HandlerReport]) -> HandlerReport:
         queue_wait=_merge_histograms(one.queue_wait for one in same),
         run=_merge_histograms(one.run for one in same),
         total=_merge_histograms(one.total for one in same),
+        queue_wait_ever=add_buckets(one.queue_wait_ever for one in same),
+        run_ever=add_buckets(one.run_ever for one in same),
     )
 
 

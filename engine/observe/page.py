@@ -21,7 +21,7 @@ PAGE = Path("docs/statistics.md")
 _HEAD = """# Statistics
 
 `engine.statistics()`, `GET /v1/stats` and `headrace stats --json` give this record. A figure is `null` where nothing
-was measured. NAME stands for the name of a handler, queue, runner or sink.
+was measured. NAME stands for the name of a handler, queue, runner or sink. For Prometheus see [Metrics](metrics.md).
 
 This page is made by `python -m headrace.engine.observe.page` from the records in `engine/observe/`: change it there.
 """

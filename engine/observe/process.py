@@ -21,6 +21,8 @@ from .statistics import ProcessFigures
 
 #: How often the loop is asked how late it is: often enough to meet a 50 ms block, at 20 wake-ups a second.
 LAG_INTERVAL_S: Final = 0.05
+#: For how long single delays are remembered; at most 20 a second, and only those that no later one exceeds.
+_RECENT_MAX_S: Final = 10.0
 #: Below this, a share of processor time is mostly rounding; the last one is given again.
 CPU_INTERVAL_MIN_S: Final = 0.5
 #: Pauses kept between two readings; the young generation is collected some hundred times a second under load.
@@ -61,6 +63,8 @@ class LoopLag:
         self._sleep = sleep
         #: Seconds that each wake-up came late.
         self.window = WindowedHistogram()
+        #: When each wake-up was, and how late, those apart that came later than one before.
+        self._latest: deque[tuple[float, float]] = deque()
 
     async def run(self) -> None:
         """Sample until cancelled."""
@@ -68,7 +72,20 @@ class LoopLag:
             before_s = self._clock()
             await self._sleep(LAG_INTERVAL_S)
             now_s = self._clock()
-            self.window.record(now_s, now_s - before_s - LAG_INTERVAL_S)
+            lag_s = now_s - before_s - LAG_INTERVAL_S
+            self.window.record(now_s, lag_s)
+            while self._latest and self._latest[-1][1] <= lag_s:
+                self._latest.pop()
+            self._latest.append((now_s, lag_s))
+            while self._latest[0][0] < now_s - _RECENT_MAX_S:
+                self._latest.popleft()
+
+    def recent_s(self, now_s: float, within_s: float) -> float | None:
+        """Return the longest delay of the last `within_s` seconds, at most _RECENT_MAX_S; None when nobody looked."""
+        if not self._latest:
+            return None
+        since_s = now_s - self._latest[-1][0] - LAG_INTERVAL_S  # it may be late right now
+        return max(0.0, since_s, *[lag_s for at_s, lag_s in self._latest if at_s >= now_s - within_s])
 
 
 class CollectorPauses:

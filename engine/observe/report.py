@@ -7,7 +7,7 @@ workers must not count one queue twice. Records and one function; no state.
 
 import msgspec
 
-from .histogram import HistogramWire
+from .histogram import Buckets, HistogramWire
 from .metrics import HandlerRecord, Recorder
 from .rates import RateCounter, Rates
 from .statistics import Backpressure, ProcessFigures
@@ -30,6 +30,8 @@ class HandlerReport(msgspec.Struct, frozen=True, kw_only=True):
         queue_wait: Seconds waited in the queue, last minute.
         run: Seconds run, last minute.
         total: Both together.
+        queue_wait_ever: Seconds waited in the queue, since the start.
+        run_ever: Seconds run, since the start.
     """
 
     submitted_per_s: Rates = Rates()
@@ -45,6 +47,8 @@ class HandlerReport(msgspec.Struct, frozen=True, kw_only=True):
     queue_wait: HistogramWire = HistogramWire()
     run: HistogramWire = HistogramWire()
     total: HistogramWire = HistogramWire()
+    queue_wait_ever: Buckets = Buckets()
+    run_ever: Buckets = Buckets()
 
 
 class RunnerGauge(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,4 +145,6 @@ def _handler_report(record: HandlerRecord, now_s: float) -> HandlerReport:
         queue_wait=record.queue_wait.snapshot(now_s).to_wire(),
         run=record.run.snapshot(now_s).to_wire(),
         total=record.total.snapshot(now_s).to_wire(),
+        queue_wait_ever=record.queue_wait.ever(),
+        run_ever=record.run.ever(),
     )

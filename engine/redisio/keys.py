@@ -58,7 +58,7 @@ TABLE: Final = (
         type="hash",
         expires=False,
         holds="worker -> 8 bytes of expiry in milliseconds, big-endian, and its report",
-        writers="fleet_put.lua; each report is dropped after its own time",
+        writers="fleet_put.lua; each report is dropped an hour after its time, unless its worker takes it back",
     ),
     KeyRule(
         name="{namespace}:{{Q}}:jobs",

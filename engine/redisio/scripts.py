@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 import msgspec
 from redis.exceptions import NoScriptError
 
-from .connections import Command
+from .address import Address
+from .connections import Command, raise_first
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -78,10 +79,26 @@ def run(wire: Exchange, commands: Sequence[Command]) -> list[Any]:
     return replies
 
 
+def teach(wire: Exchange, where: Address) -> None:
+    """See that the server knows every script, so that the first calls take no longer than others.
+
+    Raises:
+        BrokerUnavailable: as Wire.exchange, or the server refuses scripts.
+    """
+    names = sorted(file.name.removesuffix(".lua") for file in _FOLDER.iterdir() if file.name.endswith(".lua"))
+    scripts = [script(name) for name in names]
+    replies = wire.exchange([(b"SCRIPT", b"EXISTS", *[each.sha1 for each in scripts])])
+    raise_first(replies, where)
+    lacking = [each for each, known in zip(scripts, replies[0], strict=True) if not known]
+    if lacking:
+        raise_first(wire.exchange([(b"SCRIPT", b"LOAD", each.text) for each in lacking]), where)
+
+
 def _read(name: str) -> bytes:
-    return resources.files(__package__).joinpath("lua", f"{name}.lua").read_bytes()
+    return _FOLDER.joinpath(f"{name}.lua").read_bytes()
 
 
+_FOLDER: Final = resources.files(__package__).joinpath("lua")
 #: A line for which the text of lua/include/NAME.lua stands: what several scripts do alike.
 _INCLUDE: Final = re.compile(rb"^-- include (\w+)\n", re.MULTILINE)
 _BY_SHA1: Final[dict[bytes, Script]] = {}

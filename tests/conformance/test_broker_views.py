@@ -9,6 +9,7 @@ import pytest
 from making import QUEUE, Advance, Join, body, bury, dead, done, fetch, letter, record, retry, states, submit, take
 from places import FullBroker
 
+from headrace.engine.broker.views import SILENT_KEPT_S
 from headrace.jobs import codec
 from headrace.jobs.codec import EnvelopeOptions, ResultRecord
 from headrace.jobs.errors import InvalidArguments
@@ -128,6 +129,26 @@ def test_the_fleet_says_who_is_there(broker: FullBroker, advance: Advance) -> No
     broker.fleet_put("w3", b"three", 0.05)
     advance(0.1)
     assert {"w1": b"more"} == broker.fleet()
+
+
+def test_a_worker_that_fell_silent_is_remembered(broker: FullBroker, advance: Advance) -> None:
+    """A report that nobody took back is among the silent ones once its time is over; a new one ends that."""
+    for worker in ("w1", "w2", "w3"):
+        broker.fleet_put(worker, worker.encode(), 0.05)
+    assert {} == broker.silent()
+    broker.fleet_put("w3", b"", 0.0)
+    advance(0.1)
+    assert {"w1": b"w1", "w2": b"w2"} == broker.silent()
+    broker.fleet_put("w2", b"back", 60.0)
+    broker.fleet_put("w4", b"old", -SILENT_KEPT_S)
+    advance(0.1)
+    assert ({"w1": b"w1"}, {"w2": b"back"}) == (broker.silent(), broker.fleet())
+
+
+def test_a_broker_is_prepared(broker: FullBroker) -> None:
+    """prepare() can be called at any time, and again."""
+    broker.prepare()
+    broker.prepare()
 
 
 # Dead letters --------------------------------------------------------------------------------------------------------

@@ -145,7 +145,9 @@ async def test_health_is_that_of_consumption() -> None:
         publish(broker, "w3", queues=("c",), fetch_age_s=31.0, stopping=True)
         response = await client.get("/healthz")
         assert 503 == response.status_code
-        assert {"status": "stalled", "workers": 3, "stalled_queues": ["a"]} == response.json()
+        assert {
+            "status": "stalled", "workers": 3, "stalled_queues": ["a"], "silent_workers": [], "loop_lag_ms": None,
+        } == response.json()  # fmt: skip
         publish(broker, "w1", queues=("a", "b"), fetch_age_s=29.0)
         assert 200 == (await client.get("/healthz")).status_code
         broker.faults.append(Fault("fleet", "before"))
@@ -214,7 +216,8 @@ async def test_openapi_lists_every_route_and_its_problems() -> None:
         ("/v1/dead/{job_id}", "delete"): {"204", "400", "403", "404", "500", "503"},
         ("/v1/dead/retry", "post"): {"200", "400", "403", "413", "415", "422", "500", "503"},
         ("/v1/stats", "get"): {"200", "400", "403", "500", "503"},
-        ("/healthz", "get"): {"200", "400", "403", "500", "503"},
+        **{(path, "get"): {"200", "400", "403", "500", "503"} for path in ("/healthz", "/readyz", "/metrics")},
+        ("/v1/events", "get"): {"200", "400", "403", "422", "500", "503"},
     }
     expected = {
         route: answers | {"401"} | ({"408"} if "413" in answers else set()) for route, answers in expected.items()
@@ -233,7 +236,7 @@ async def test_openapi_lists_every_route_and_its_problems() -> None:
             content = operation["responses"]["500"]["content"]
             assert ["application/problem+json"] == list(content), path
             names = [parameter["name"] for parameter in operation.get("parameters", [])]
-            assert {"job_id", "queue", "wait_s", "cursor", "limit"} >= set(names)
+            assert {"job_id", "queue", "wait_s", "cursor", "limit", "after", "Last-Event-ID"} >= set(names)
 
 
 def _references(part: Any) -> list[str]:

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.engine.observe.histogram import BUCKETS_COUNT, LONGEST_S, Histogram, HistogramWire, WindowedHistogram
+from headrace.engine.observe.histogram import (
+    BOUNDS_S,
+    BUCKETS_COUNT,
+    LONGEST_S,
+    Buckets,
+    Histogram,
+    HistogramWire,
+    WindowedHistogram,
+    add_buckets,
+)
 
 durations = st.floats(min_value=1e-6, max_value=LONGEST_S)
 anything = st.floats(allow_nan=True, allow_infinity=True)
@@ -121,3 +130,27 @@ def test_the_window_is_bounded() -> None:
         window.record_many(float(second), [0.001, 0.002])
     assert 6 == len(window._slices)
     assert 120 == window.snapshot(3599.0).count
+
+
+def test_what_a_window_forgets_stays_counted() -> None:
+    """ever() has all since the start, however old, and never falls; the window has the last minute's."""
+    window = WindowedHistogram()
+    counts = []
+    for number in range(50):
+        window.record_many(number * 7.0, [0.002, 40.0])
+        found = window.ever()
+        counts.append(sum(found.counts))
+        assert counts[-1] * 20.001 * 0.95 < found.sum_s < counts[-1] * 20.001 * 1.05
+    assert [2 * (number + 1) for number in range(50)] == counts
+    assert window.snapshot(49 * 7.0).count < 20
+    assert (50, 50) == (window.ever().counts[1], window.ever().counts[BOUNDS_S.index(60.0)])
+
+
+def test_buckets_add_up_and_those_of_other_bounds_do_not() -> None:
+    """Buckets of several workers are added bucket by bucket; nothing is added to nothing."""
+    one = Histogram()
+    one.record_many([0.002, 0.2])
+    assert Buckets() == add_buckets([])
+    assert one.buckets() == add_buckets([Buckets(), one.buckets(), Buckets((1,), 1.0)])
+    both = add_buckets([one.buckets(), one.buckets()])
+    assert (4, 2 * one.buckets().sum_s) == (sum(both.counts), both.sum_s)

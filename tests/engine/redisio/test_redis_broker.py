@@ -4,6 +4,7 @@ import os
 import threading
 import time
 import warnings
+from importlib import resources
 
 import pytest
 import redis
@@ -13,6 +14,8 @@ from headrace.engine.broker.memory import MemoryBroker
 from headrace.engine.broker.open import open_broker
 from headrace.engine.broker.port import Lease, Submission
 from headrace.engine.broker.redis import RedisBroker
+from headrace.engine.broker.views import SILENT_KEPT_S
+from headrace.engine.redisio.scripts import script
 from headrace.jobs.disposition import Disposition, Kind
 from headrace.jobs.errors import BrokerUnavailable, ConfigError, QueueFull
 from headrace.jobs.states import State
@@ -259,12 +262,26 @@ def test_connections_say_who_they_are(opened: Open, client: redis.Redis) -> None
 
 
 def test_expired_reports_are_deleted(opened: Open, client: redis.Redis) -> None:
-    """A report whose time is over is dropped from the server when another worker comes by."""
+    """A report whose time has been over for an hour is dropped from the server when another worker comes by."""
     broker = opened()
-    broker.fleet_put("old", b"report", 0.0)
+    broker.fleet_put("old", b"report", -SILENT_KEPT_S)
+    broker.fleet_put("silent", b"report", 0.0)
     time.sleep(0.002)
     broker.fleet_put("new", b"report", 60.0)
-    assert [b"new"] == client.hkeys("headrace:fleet")
+    assert {b"new", b"silent"} == set(client.hkeys("headrace:fleet"))
+
+
+def test_scripts_are_taught_before_they_are_needed(opened: Open, client: redis.Redis) -> None:
+    """After prepare() the server knows every script; done again, it loads none."""
+    broker = opened()
+    broker.prepare()
+    folder = resources.files("headrace.engine.redisio").joinpath("lua")
+    names = [file.name.removesuffix(".lua") for file in folder.iterdir() if file.name.endswith(".lua")]
+    hashes = [script(name).sha1 for name in names]
+    assert [True] * len(hashes) == client.script_exists(*hashes)
+    loaded = client.info("commandstats")["cmdstat_script|load"]["calls"]
+    broker.prepare()
+    assert loaded == client.info("commandstats")["cmdstat_script|load"]["calls"]
 
 
 def test_a_broker_is_opened_by_its_url(server: Server) -> None:

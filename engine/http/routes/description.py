@@ -1,0 +1,32 @@
+"""/openapi.json and /docs: what this API is, for programs and for people.
+
+A route reads its request and writes its answer; what is between is in description.py. Neither is in the document. No
+state.
+"""
+
+from typing import Any
+
+from litestar import Request, Response, get
+
+from ..contract import description_of
+from ..description import page_policy
+from ..records import JSON
+
+_HTML = "text/html"
+
+
+@get("/openapi.json", include_in_schema=False)
+async def openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Return the OpenAPI document."""
+    return Response((await description_of(request).now()).document, media_type=JSON)
+
+
+@get("/docs", include_in_schema=False)
+async def docs(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Return the page."""
+    headers = {
+        "content-security-policy": page_policy(),
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+    }
+    return Response((await description_of(request).now()).page, media_type=_HTML, headers=headers)
