@@ -86,9 +86,10 @@ async def submit_batch(
         try:
             await batch.take(READERS[kind](gateway.settings.max_payload_bytes), arriving)
         except ValueError as error:
-            return await _cut_short(batch, 400, f"the body is not what its Content-Type {kind} says: {error}", kind)
+            why = f"the body is not what its Content-Type {kind} says: {error}"
+            return await _cut_short(batch, Refused(400, why), kind)
         except Refused as error:
-            return await _cut_short(batch, error.status_code, error.detail, kind)
+            return await _cut_short(batch, error, kind)
         return _reported(202, (await batch.finish()).pieces(), JSON)
 
 
@@ -145,31 +146,37 @@ async def retry(request: Request[Any, Any, Any], job_id: FromPath[str]) -> Respo
     return written(await gateway_of(request).retry(job_id))
 
 
-async def _cut_short(batch: Batch, status: int, why: str, kind: str) -> Response[Any]:
+async def _cut_short(batch: Batch, refused: Refused, kind: str) -> Response[Any]:
     """Return a problem that says what became of the jobs before; of an array that never was one there are none.
 
     Raises:
         Refused: there are none.
     """
     if kind == JSON and not batch.has_sent:
-        raise Refused(status, why)
+        raise refused
     report = await batch.finish()
     if not report.accepted and not report.rejected_count:
         report.close()
-        raise Refused(status, why)
-    head = body(status, f"the batch was cut short ({why}); `batch` says what became of the jobs before")
-    return _reported(status, chain((head[:-1] + b',"batch":',), report.pieces(), (b"}",)), PROBLEM)
+        raise refused
+    head = body(
+        refused.status_code, f"the batch was cut short ({refused.detail}); `batch` says what became of the jobs before"
+    )
+    pieces = chain((head[:-1] + b',"batch":',), report.pieces(), (b"}",))
+    return _reported(refused.status_code, pieces, PROBLEM, refused.headers)
 
 
-def _reported(status: int, pieces: Iterable[bytes], kind: str) -> Response[Any]:
+def _reported(
+    status: int, pieces: Iterable[bytes], kind: str, headers: Mapping[str, str] | None = None
+) -> Response[Any]:
     """Return a report as a response, as one piece where it is small."""
     iterator = iter(pieces)
     begin = bytearray()
     for piece in iterator:
         begin += piece
         if len(begin) > STREAM_FROM_BYTES:
-            return Stream(_following(bytes(begin), iterator), status_code=status, media_type=kind)
-    return Response(bytes(begin), status_code=status, media_type=kind)
+            following = _following(bytes(begin), iterator)
+            return Stream(following, status_code=status, media_type=kind, headers=headers)
+    return Response(bytes(begin), status_code=status, media_type=kind, headers=headers)
 
 
 async def _following(begin: bytes, rest: Iterator[bytes]) -> AsyncIterator[bytes]:
