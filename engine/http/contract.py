@@ -21,6 +21,7 @@ from litestar.openapi.spec import (
     Reference,
     RequestBody,
     Schema,
+    Server,
 )
 
 from ..admin import Purged
@@ -28,8 +29,10 @@ from ..broker.views import QueueView
 from ..observe.fleet import WorkerView
 from ..observe.statistics import Statistics
 from ..version import VERSION
+from .answers import EVER_NEW
 from .gateway import Gateway
 from .letters import DeadEdit, DeadItem, DeadPage, DeadRetried, DeadRetry
+from .listing import JobPage
 from .records import (
     JSON,
     NDJSON,
@@ -44,6 +47,9 @@ from .records import (
     Problem,
     Retried,
 )
+
+#: The key of a scope that holds the path at which the API is mounted.
+MOUNTED_AT: Final = "headrace.mounted_at"
 
 _MEANINGS: Final[Mapping[int, str]] = {
     400: "The request is malformed: its JSON, or a parameter.",
@@ -138,20 +144,28 @@ class GivesStatistics(Operation):
         }
 
 
-def document(routes: Sequence[HTTPRouteHandler]) -> bytes:
+def document(routes: Sequence[HTTPRouteHandler], mounted_at: str = "") -> bytes:
     """Return the OpenAPI document of routes as JSON; the schemas are msgspec's own, which reads and writes the records.
 
     An application is made for it alone: one that serves documents also has pages that load scripts from elsewhere.
+
+    Args:
+        routes: What there is.
+        mounted_at: The path below which they are, in an application of somebody else's; empty where there is none.
     """
     config = OpenAPIConfig(
         title="headrace",
         version=VERSION,
         description="Submit jobs, and see what became of them.",
         use_handler_docstrings=True,
+        servers=[Server(url=mounted_at or "/")],
     )
     shown = Litestar(routes, openapi_config=config, logging_config=None).openapi_schema.to_schema()
     _, schemas = msgspec.json.schema_components(_RECORDS, ref_template="#/components/schemas/{name}")
     shown["components"]["schemas"] = schemas
+    for path, item in shown["paths"].items():
+        if "get" in item and path not in EVER_NEW:
+            item["get"]["responses"]["304"] = {"description": "It is what If-None-Match names."}
     return msgspec.json.encode(shown)
 
 
@@ -162,6 +176,7 @@ _RECORDS: Final = (
     JobStatus,
     BatchReport,
     JobRecord,
+    JobPage,
     JobResult,
     DeadItem,
     DeadPage,

@@ -33,6 +33,7 @@ from ..observe.statistics import Statistics
 from ..packing import bound_of, submission_of
 from ..results import Results
 from .letters import Letters
+from .listing import JobPage, Sought, page_of
 from .records import Health, JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
 
 #: What workers say of themselves changes when one starts or stops; a second late is soon enough for a new name.
@@ -204,6 +205,10 @@ class Gateway:
         """
         return JobRecord(**await self._courier.call(inspect.job, self._broker, job_id))
 
+    async def jobs(self, sought: Sought, cursor: str) -> JobPage:
+        """Return a page of the jobs that have not ended; raises InvalidArguments and BrokerUnavailable."""
+        return await self._courier.call(page_of, self._broker, sought, cursor)
+
     async def result(self, job_id: str, wait_s: float) -> tuple[JobResult, bool]:
         """Return how a job ended, and whether it has.
 
@@ -289,6 +294,11 @@ class Gateway:
         self._ending = True
         for scope in list(self._waits):
             scope.cancel()
+
+    def close(self) -> None:
+        """End the waits and let go of the thread that submits; whoever opened the broker closes it. In its loop."""
+        self.end_waits()
+        self._client.close()
 
 
 #: A full queue refuses, and the client is told when to come again: a request that waits holds a connection.
