@@ -10,7 +10,8 @@ from hashlib import blake2b
 from typing import Any, Final
 
 import anyio.to_thread
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 #: Below it the headers and the packet are most of what travels.
 COMPRESS_FROM_BYTES: Final = 1024
@@ -30,10 +31,11 @@ def answered(app: ASGIApp) -> ASGIApp:
     """Return the application with its answers tagged and compressed."""
 
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
         started: list[Any] = []
+        asked = scope
 
         async def forward(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -42,7 +44,7 @@ def answered(app: ASGIApp) -> ASGIApp:
             if message["type"] == "http.response.body" and started:
                 start = started.pop()
                 if not message.get("more_body"):
-                    message["body"] = await _finish(scope, start, message.get("body", b""))
+                    message["body"] = await _finish(asked, start, message.get("body", b""))
                 await send(start)
             await send(message)
 
@@ -51,7 +53,7 @@ def answered(app: ASGIApp) -> ASGIApp:
     return answering
 
 
-async def _finish(scope: Scope, start: Any, content: bytes) -> bytes:
+async def _finish(scope: HTTPScope, start: Any, content: bytes) -> bytes:
     """Complete the headers of a whole answer, and return what is to be sent of it."""
     headers: Headers = [(name.lower(), value) for name, value in start["headers"]]
     kind = _first(headers, b"content-type").partition(b";")[0].strip()

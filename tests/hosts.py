@@ -20,6 +20,14 @@ async def add(a: int, b: int) -> int:
     return a + b
 
 
+@engine.job
+async def fail(row: str = "") -> str:
+    """Fail, until it is told a row."""
+    if not row:
+        raise ValueError("no such row")
+    return row
+
+
 @asynccontextmanager
 async def running(app: Any) -> AsyncIterator[None]:
     """The host's lifespan: workers beside the requests."""
