@@ -132,7 +132,8 @@ class AsyncClient(AsyncVerbs):
             args: Its positional arguments, as far as JSON goes.
             kwargs: Its arguments by name.
             idempotency_key: One job for all submissions with this key; None makes one for this call alone, so that a
-                try after a lost answer adds nothing.
+                try after a lost answer adds nothing. With `unique` none is made, and with both the answer is the job that
+                has either.
             on_full: "wait" tries again until the client's timeout, as long as the server says; "reject" does not.
             options: queue, delay, at, unique, timeout, expires, attempts, as the engine takes them.
 
@@ -153,7 +154,7 @@ class AsyncClient(AsyncVerbs):
         Args:
             name: The handler's name.
             items: Any iterable of argument tuples; read no further than the batch at hand.
-            options: As for `submit`; wait_timeout is how long each batch may wait for room, 60 s.
+            options: As for `submit`, without unique; and wait_timeout: how long each batch waits for room, 60 s.
 
         Raises:
             BatchRejected: some cannot be submitted (an InvalidArguments; it says which); those before were.
@@ -161,6 +162,7 @@ class AsyncClient(AsyncVerbs):
             BrokerUnavailable: the server is away; the same.
         """
         total_s = units.parse_duration(options.pop("wait_timeout", 60.0))
+        calls.refuse_one_key(options)
         lines = (calls.packed(name, calls.job_of(name, item, None, options)) + b"\n" for item in items)
         found: list[AsyncRemoteHandle] = []
         for batch in calls.batches_of(lines, calls.BATCH_COUNT, calls.BATCH_BYTES):

@@ -34,6 +34,8 @@ Span = float | int | str | Any
 
 #: Seconds for which one request waits for a result: below what proxies allow an answer to take.
 WAIT_S = 25.0
+#: Seconds for which a server that can wait for room in a queue is asked to.
+ROOM_S = 20.0
 #: A request of a batch: large enough that what it costs beside its jobs is little, small enough to be sent again.
 BATCH_COUNT, BATCH_BYTES = 2_000, 1024 * 1024
 JSON, NDJSON = {"content-type": "application/json"}, {"content-type": "application/x-ndjson"}
@@ -113,14 +115,16 @@ def packed(name: str, job: Mapping[str, Any]) -> bytes:
 
 
 def submit(options: ClientOptions, job: dict[str, Any], key: str | None, on_full: str) -> Call[str]:
-    """Submit a job and return its id."""
+    """Submit a job and return its id.
+
+    A unique key of the job's own is for finding that another job has it, which an idempotency key would answer with
+    that job's id: such a submission has none but the caller's, and is not sent again where its fate is not known.
+    """
     _check_on_full(on_full)
-    request = Request(
-        method="POST",
-        path="/v1/jobs",
-        content=packed(job["name"], job),
-        headers={**JSON, "idempotency-key": key or new_key()},
-    )
+    key = key or ("" if "unique" in job else new_key())
+    headers = {**JSON, "idempotency-key": key} if key else JSON
+    content = packed(job["name"], job)
+    request = Request(method="POST", path="/v1/jobs", content=content, headers=headers, repeatable=bool(key))
     status: JobStatus = yield from asked(options, request, JobStatus, waits_for_room=on_full == "wait")
     return status.id
 
@@ -145,7 +149,10 @@ def submit_batch(options: ClientOptions, lines: list[bytes], first: int, total_s
     while places:
         content = b"".join(lines[place] for place in places)
         headers = {**NDJSON, "idempotency-key": new_key()}
-        request = Request(method="POST", path="/v1/jobs/batch", content=content, headers=headers)
+        request = Request(
+            method="POST", path="/v1/jobs/batch", content=content, headers=headers, params={"wait_s": ROOM_S},
+            wait_s=ROOM_S,
+        )  # fmt: skip
         try:
             reply = yield from patiently(request, options.url, max(0.0, ends_s - time.monotonic()))
         except InvalidArguments as error:
@@ -301,6 +308,12 @@ def _rejected(refused: Mapping[int, str], first: int, ids: list[str]) -> BatchRe
 
 def _waited(job_id: str, timeout_s: float | None) -> WaitTimeout:
     return too_long(job_id, timeout_s or 0.0)
+
+
+def refuse_one_key(options: Mapping[str, Any]) -> None:
+    """Raise InvalidArguments where the options of many jobs give all of them one unique key."""
+    if options.get("unique") is not None:
+        raise InvalidArguments(f"unique={options['unique']!r}: one key is for one job; submit each by itself")
 
 
 def _check_on_full(on_full: str) -> None:

@@ -77,7 +77,7 @@ class Feeding:
 
     def pause_s(self) -> float:
         """Return the seconds to wait before the next connection."""
-        rising_s = min(PAUSE_LONGEST_S, PAUSE_FIRST_S * 2 ** min(self._losses_count, 10))
+        rising_s = min(PAUSE_LONGEST_S, PAUSE_FIRST_S * 2.0 ** min(self._losses_count, 10))
         asked_s, self._wait_s = max(self._stream.retry_s or 0.0, self._wait_s), 0.0
         return max(asked_s, rising_s * (0.5 + random.random() / 2))
 

@@ -82,4 +82,4 @@ def retry_after_s(reply: Reply) -> float:
 
 
 def _pause_s(tries_count: int) -> float:
-    return min(PAUSE_LONGEST_S, PAUSE_FIRST_S * 2 ** min(tries_count, 10)) * (0.5 + random.random() / 2)
+    return min(PAUSE_LONGEST_S, PAUSE_FIRST_S * 2.0 ** min(tries_count, 10)) * (0.5 + random.random() / 2)

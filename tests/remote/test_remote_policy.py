@@ -72,6 +72,9 @@ def test_what_may_not_be_done_twice_is_not_sent_again() -> None:
         with pytest.raises(BrokerUnavailable):
             client.dead_drop("default:1-0")
     assert 3 == len(server.heard)
+    with scripted(b"") as server, Client(server.url) as client, pytest.raises(BrokerUnavailable, match="not known"):
+        client.submit("add", unique="u")
+    assert "idempotency-key" not in server.heard[0].headers
 
 
 def test_a_full_queue_is_tried_again_when_it_says() -> None:

@@ -9,7 +9,16 @@ from pathlib import Path
 import anyio
 import pytest
 
-from headrace import AsyncClient, Client, InvalidArguments, JobCancelled, JobFailed, JobNotFound, UnknownHandler
+from headrace import (
+    AsyncClient,
+    Client,
+    DuplicateJob,
+    InvalidArguments,
+    JobCancelled,
+    JobFailed,
+    JobNotFound,
+    UnknownHandler,
+)
 from headrace.engine.remote.replies import BatchRejected
 from host_scene import hosted
 from servers import start_valkey
@@ -39,6 +48,12 @@ def test_jobs_go_and_results_come(url: str) -> None:
         with pytest.raises(JobFailed, match="ValueError: no such row") as failed:
             client.submit("fail", attempts=1).result(timeout=DEADLINE_S)
         assert "in fail" in failed.value.traceback
+        first = client.submit("add", args=(1, 2), unique="u", delay="1h", queue="single")
+        with pytest.raises(DuplicateJob):
+            client.submit("add", args=(1, 2), unique="u", queue="single")
+        assert first.id == client.submit("add", args=(1, 2), unique="u", queue="single", idempotency_key="k").id
+        with pytest.raises(InvalidArguments, match="unique"):
+            client.submit_many("add", [(1, 2)], unique="u")
         late = client.submit("add", args=(1, 2), delay="1h", queue="late")
         assert [late.id] == [item.id for item in client.jobs(queue="late", status="delayed").items]
         assert late.cancel()
