@@ -233,7 +233,7 @@ async def test_openapi_lists_every_route_and_its_problems() -> None:
             content = operation["responses"]["500"]["content"]
             assert ["application/problem+json"] == list(content), path
             names = [parameter["name"] for parameter in operation.get("parameters", [])]
-            assert {"job_id", "queue", "wait_s", "cursor", "limit"} >= set(names)
+            assert {"job_id", "queue", "wait_s", "cursor", "limit", "status", "name"} >= set(names)
 
 
 def _references(part: Any) -> list[str]:
