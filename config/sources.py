@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "headrace.toml"
 PYPROJECT_NAME: Final = "pyproject.toml"
 VARIABLE_PREFIX: Final = "HEADRACE_"
+#: Read by the API's clients; no settings of a process that works.
+CLIENT_URL_VARIABLE: Final = "HEADRACE_API"
+CLIENT_TOKEN_VARIABLE: Final = "HEADRACE_TOKEN"  # noqa: S105 - the name of a variable
+_NO_SETTINGS: Final = frozenset({CLIENT_URL_VARIABLE, CLIENT_TOKEN_VARIABLE})
 DEFAULT_ORIGIN: Final = "default"
 
 #: What Kubernetes puts into every pod beside a Service named `headrace` or `headrace-anything`; not meant for us.
@@ -153,12 +157,14 @@ def _tool_table(pyproject: Mapping[str, Any]) -> Any:
 
 def _from_variables(environ: Mapping[str, str]) -> Iterator[_Given]:
     for key, text in sorted(environ.items()):
-        if not key.startswith(VARIABLE_PREFIX) or not text.strip() or _is_from_kubernetes(key, text):
+        if not key.startswith(VARIABLE_PREFIX) or not text.strip() or key in _NO_SETTINGS or _is_not_ours(key, text):
             continue
         yield _Given(key.removeprefix(VARIABLE_PREFIX).lower().replace("__", "."), text, key)
 
 
-def _is_from_kubernetes(key: str, text: str) -> bool:
+def _is_not_ours(key: str, text: str) -> bool:
+    if key in _NO_SETTINGS:
+        return True
     return bool(_SERVICE_VARIABLE.fullmatch(key) or (key.endswith("_PORT") and _SERVICE_ADDRESS.match(text)))
 
 

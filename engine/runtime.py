@@ -35,6 +35,7 @@ from .lifecycle import named_lifespan, stop_on_signals, stop_when_empty
 from .loops.assignment import Middleware
 from .loops.stop import Stop
 from .loops.worker import Worker, WorkerPlan
+from .mounting import Mountable
 from .observe.statistics import Statistics
 from .packing import bound_of, submission_of
 from .results import Results
@@ -46,7 +47,7 @@ from .version import VERSION
 Lifespan = Callable[["Engine"], AbstractAsyncContextManager[Any]]
 
 
-class Engine(EventSource, Handlers):
+class Engine(EventSource, Mountable, Handlers):
     """Declares, submits and runs jobs.
 
     ```python
@@ -158,6 +159,7 @@ class Engine(EventSource, Handlers):
     ) -> None:
         self._entered -= 1
         if not self._entered:
+            self._close_mounted()
             if self._client is not None:
                 self._client.close()
             self._client = self._results = None

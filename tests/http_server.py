@@ -12,6 +12,8 @@ from pathlib import Path
 AWAY = "redis://127.0.0.1:1/0"
 CERTS = Path(__file__).parent / "http" / "certs"
 DEADLINE_S = 30.0
+#: States of a connection, in Linux's own numbers, in which the process still holds it: established, and close-wait.
+_HELD = ("01", "08")
 
 
 @dataclass
@@ -36,6 +38,12 @@ class Serving:
     def descriptors_count(self) -> int:
         """How many files and connections it has open."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def connections_count(self) -> int:
+        """How many clients' connections it has; those to its broker come and go as it likes."""
+        ours = f"0100007F:{self.port:04X}"
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+        return len([line for line in lines if line[1] == ours and line[3] in _HELD])
 
     def said(self) -> str:
         """What it has logged."""

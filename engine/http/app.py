@@ -14,6 +14,7 @@ from litestar.types import ASGIApp
 
 from headrace.jobs.errors import HeadraceError
 
+from .answers import answered
 from .contract import outline
 from .cors import with_cors
 from .deadlines import paced
@@ -22,12 +23,13 @@ from .gate import Gate, gated
 from .gateway import Gateway
 from .hot import fronted
 from .problems import problem_of_fault, problem_of_headrace, problem_of_http
-from .routes import dead, description, events, health, jobs, metrics, queues, statistics, workers
+from .routes import dead, description, events, health, jobs, listing, metrics, queues, statistics, workers
 from .scopes import missing
 
 ROUTES: Final = (
     jobs.submit,
     jobs.submit_batch,
+    listing.listing,
     jobs.show,
     jobs.result,
     jobs.cancel,
@@ -50,8 +52,14 @@ ROUTES: Final = (
 )
 
 
-def make_app(gateway: Gateway) -> ASGIApp:
-    """Return the API over an open gateway, as an ASGI application."""
+def make_app(gateway: Gateway, *, guarded: bool = True) -> ASGIApp:
+    """Return the API over an open gateway, as an ASGI application.
+
+    Args:
+        gateway: What it asks.
+        guarded: Whether the gate stands before it where there are no tokens; without, somebody else decides who may
+            call. Where there are tokens, it always does.
+    """
     routes = [*ROUTES, description.openapi, description.docs]
     unjudged = missing((method, path) for route in routes for path in route.paths for method in route.http_methods)
     assert not unjudged, f"scopes.py has to say which scope these need: {', '.join(unjudged)}"
@@ -68,5 +76,7 @@ def make_app(gateway: Gateway) -> ASGIApp:
         logging_config=None,  # it would take over the process's logging
     )
     settings = gateway.settings
-    held = paced(gated(fronted(app, gateway), Gate(settings)), settings.http.body_timeout_s)
-    return with_cors(held, settings.http.cors_origins)
+    behind: ASGIApp = fronted(answered(app), gateway)
+    if guarded or settings.http.tokens:
+        behind = gated(behind, Gate(settings))
+    return with_cors(paced(behind, settings.http.body_timeout_s), settings.http.cors_origins)

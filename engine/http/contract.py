@@ -28,9 +28,11 @@ from ..broker.views import QueueView
 from ..observe.fleet import WorkerView
 from ..observe.statistics import Statistics
 from ..version import VERSION
+from .answers import EVER_NEW
 from .gateway import Gateway
 from .handler_schemas import JOB
 from .letters import DeadEdit, DeadItem, DeadPage, DeadRetried, DeadRetry
+from .listing import JobPage
 from .records import (
     EVENTS,
     JSON,
@@ -55,6 +57,9 @@ from .scopes import needed
 
 if TYPE_CHECKING:
     from .description import Description
+
+#: The key of a scope that holds the path at which the API is mounted.
+MOUNTED_AT: Final = "headrace.mounted_at"
 
 _MEANINGS: Final[Mapping[int, str]] = {
     400: "The request is malformed: its JSON, or a parameter.",
@@ -195,6 +200,9 @@ def outline(routes: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
     The schemas are msgspec's own, which reads and writes the records.
 
     An application is made for it alone: one that serves documents also has pages that load scripts from elsewhere.
+
+    Args:
+        routes: What there is.
     """
     config = OpenAPIConfig(
         title="headrace",
@@ -205,12 +213,14 @@ def outline(routes: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
     shown = Litestar(routes, openapi_config=config, logging_config=None).openapi_schema.to_schema()
     _, schemas = msgspec.json.schema_components(_RECORDS, ref_template="#/components/schemas/{name}")
     shown["components"]["schemas"] = schemas
-    shown["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
     for path, operations in shown["paths"].items():
         for method, operation in operations.items():
             need = needed(method.upper(), path)
             # The empty one is for where there are no tokens.
             operation["security"] = [{}] if need == "open" else [{}, {"bearer": [need]}]
+        if "get" in operations and path not in EVER_NEW:
+            operations["get"]["responses"]["304"] = {"description": "It is what If-None-Match names."}
+    shown["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
     return msgspec.json.decode(msgspec.json.encode(shown), type=dict[str, Any])
 
 
@@ -221,6 +231,7 @@ _RECORDS: Final = (
     JobStatus,
     BatchReport,
     JobRecord,
+    JobPage,
     JobResult,
     DeadItem,
     DeadPage,

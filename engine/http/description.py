@@ -6,6 +6,7 @@ last.
 """
 
 import base64
+import contextlib
 import hashlib
 from collections.abc import Callable
 from functools import cache
@@ -48,27 +49,32 @@ class Description:
     def __init__(self, gateway: Gateway, outline: Callable[[], dict[str, Any]]) -> None:
         self._gateway = gateway
         self._outline = outline
-        self._made_of: dict[str, HandlerCard] | None = None
+        self._cards: dict[str, HandlerCard] = {}
+        self._made_of: tuple[dict[str, HandlerCard], str] | None = None
         self._made: Described | None = None
         self._base: dict[str, Any] | None = None
 
-    async def now(self) -> Described:
-        """Return what is true now."""
-        try:
-            cards = await self._gateway.handler_cards()
-        except BrokerUnavailable:
-            cards = self._made_of or {}
-        if self._made is None or cards != self._made_of:
+    async def now(self, mounted_at: str = "") -> Described:
+        """Return what is true now.
+
+        Args:
+            mounted_at: The path below which the API is, in an application of somebody else's; empty where in none.
+        """
+        with contextlib.suppress(BrokerUnavailable):  # then it tells what was known last
+            self._cards = await self._gateway.handler_cards()
+        made_of = (self._cards, mounted_at)
+        if self._made is None or made_of != self._made_of:
             self._base = self._base or self._outline()
-            self._made_of, self._made = cards, describe(self._base, cards)
+            self._made_of, self._made = made_of, describe(self._base, self._cards, mounted_at)
         return self._made
 
 
-def describe(outline: dict[str, Any], cards: dict[str, HandlerCard]) -> Described:
-    """Return the document and the page of an outline with the schemas of handlers."""
+def describe(outline: dict[str, Any], cards: dict[str, HandlerCard], mounted_at: str = "") -> Described:
+    """Return the document and the page of an outline with the schemas of handlers, and where the API is."""
     schemas = outline["components"]["schemas"]
     jobs = job_schemas(cards, schemas["JobRequest"])
-    shown = {**outline, "components": {**outline["components"], "schemas": {**schemas, **jobs}}}
+    components = {**outline["components"], "schemas": {**schemas, **jobs}}
+    shown = {**outline, "servers": [{"url": mounted_at or "/"}], "components": components}
     document = msgspec.json.encode(shown)
     page = _template().render(document=shown, handlers=_handlers(cards), version=VERSION).encode()
     return Described(document, page)

@@ -37,6 +37,7 @@ from ..packing import bound_of, submission_of
 from ..results import Results
 from .feed import Feed
 from .letters import Letters
+from .listing import JobPage, Sought, page_of
 from .metrics import Exposition
 from .parts import Fate, publish_part
 from .records import REJECTING, JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
@@ -255,6 +256,10 @@ class Gateway:
         """
         return JobRecord(**await self._courier.call(inspect.job, self._broker, job_id))
 
+    async def jobs(self, sought: Sought, cursor: str) -> JobPage:
+        """Return a page of the jobs that have not ended; raises InvalidArguments and BrokerUnavailable."""
+        return await self._courier.call(page_of, self._broker, sought, cursor)
+
     async def result(self, job_id: str, wait_s: float) -> tuple[JobResult, bool]:
         """Return how a job ended, and whether it has.
 
@@ -335,6 +340,11 @@ class Gateway:
         self.feed.end()
         for scope in list(self._waits):
             scope.cancel()
+
+    def close(self) -> None:
+        """End the waits and let go of the thread that submits; whoever opened the broker closes it. In its loop."""
+        self.end_waits()
+        self._client.close()
 
 
 def _result(view: JobView) -> JobResult:

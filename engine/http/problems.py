@@ -3,7 +3,7 @@
 A fault inside is logged with its traceback and answered without it. No state.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -114,6 +114,18 @@ def body(status: int, detail: str, name: str | None = None) -> bytes:
     """Return a problem's JSON."""
     title = HTTPStatus(status).phrase
     return msgspec.json.encode(Problem(title, status, detail, error=name or msgspec.UNSET))
+
+
+async def send_problem(
+    send: Callable[[Any], Awaitable[None]], status: int, detail: str, name: str | None = None
+) -> None:
+    """Send a problem where no route answers."""
+    content = body(status, detail, name)
+    headers = [(b"content-type", PROBLEM.encode()), (b"content-length", str(len(content)).encode())]
+    if status == 503:
+        headers.append((b"retry-after", str(BROKER_RETRY_AFTER_S).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content, "more_body": False})
 
 
 def _invalid(error: ValidationException) -> str:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from headrace.engine.handles import JobHandle
     from headrace.engine.loops.dispatcher import Dispatcher
     from headrace.engine.loops.ticket import Ticket
+    from headrace.engine.remote.awaiting import AsyncClient
+    from headrace.engine.remote.blocking import Client
     from headrace.engine.runtime import Engine
     from headrace.engine.sinks.file import FileSink
     from headrace.engine.sinks.redis import RedisSink
@@ -43,6 +45,8 @@ _PLACES = {
     "headrace.engine.handles": ("JobHandle",),
     "headrace.engine.loops.dispatcher": ("Dispatcher",),
     "headrace.engine.loops.ticket": ("Ticket",),
+    "headrace.engine.remote.awaiting": ("AsyncClient",),
+    "headrace.engine.remote.blocking": ("Client",),
     "headrace.engine.runtime": ("Engine",),
     "headrace.engine.sinks.file": ("FileSink",),
     "headrace.engine.sinks.redis": ("RedisSink",),
@@ -71,7 +75,9 @@ _PLACES = {
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
 
 __all__ = [
+    "AsyncClient",
     "BrokerUnavailable",
+    "Client",
     "ConfigError",
     "Context",
     "Dispatcher",

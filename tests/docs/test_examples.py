@@ -15,7 +15,7 @@ from session import Session
 
 from checkout import ROOT, files
 from headrace.config.settings import places
-from headrace.config.sources import variable
+from headrace.config.sources import CLIENT_TOKEN_VARIABLE, CLIENT_URL_VARIABLE, variable
 
 #: Languages that nothing here can run.
 FOREIGN = {"javascript"}
@@ -83,13 +83,13 @@ def test_pages_name_verbs_that_there_are() -> None:
 
 
 def test_pages_name_settings_that_there_are() -> None:
-    """Every HEADRACE_ variable that a page names is a setting's."""
+    """Every HEADRACE_ variable that a page names is a setting's, or the clients'."""
     named = {
         (page.name, name)
         for page in pages()
         for name in re.findall(r"\bHEADRACE_[A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8"))
     }
-    variables = {variable(name) for name in places()}
+    variables = {CLIENT_TOKEN_VARIABLE, CLIENT_URL_VARIABLE, *(variable(name) for name in places())}
     assert [] == sorted((page, name) for page, name in named if name not in variables)
 
 

@@ -98,11 +98,11 @@ def test_no_peer_stays_that_says_nothing(tmp_path: Path, sent: bytes, tls: bool)
     if tls:
         toml += f'tls_cert = "{CERTS}/localhost.crt"\ntls_key = "{CERTS}/localhost.key"\n'
     with serving(tmp_path, toml) as api:
-        before = api.descriptors_count()
+        before = api.connections_count()
         with connect(api, sent) as connection:
             rest(connection)
         ends_s = time.monotonic() + DEADLINE_S
-        while api.descriptors_count() > before:
+        while api.connections_count() > before:
             assert time.monotonic() < ends_s
             time.sleep(0.05)
         assert api.process.poll() is None

@@ -1,0 +1,238 @@
+"""`headrace.Client`: the HTTP API from threads, with the engine's words and the engine's errors.
+
+It keeps connections, speaks HTTP/2 over TLS, and sends again what may be sent again. Safe to use from any thread;
+opened at first use, opened anew in a forked process. It owns its pool.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from headrace.config import units
+from headrace.jobs.errors import HeadraceError
+from headrace.jobs.events import Event
+
+from . import calls
+from .feeding import Feeding
+from .options import TIMEOUT_S, client_options, httpx_module, why_lost
+from .verbs import Verbs
+from .wire import Call, Lost, Pause, Reply, Send
+
+T = TypeVar("T")
+
+
+class RemoteHandle:
+    """A job that was submitted over HTTP.
+
+    Attributes:
+        id: The job's id.
+    """
+
+    __slots__ = ("_client", "id")
+
+    def __init__(self, client: "Client", job_id: str) -> None:
+        self._client = client
+        self.id = job_id
+
+    def __repr__(self) -> str:
+        return f"<RemoteHandle {self.id}>"
+
+    def status(self) -> str:
+        """Return where the job is; raises JobNotFound, ResultUnavailable and BrokerUnavailable."""
+        return self._client.call(calls.status(self._client.options, self.id))
+
+    def result(self, timeout: calls.Span | None = None) -> Any:
+        """Return what the handler returned, as JSON says it; waits through outages of the server.
+
+        Args:
+            timeout: Seconds (or a timedelta, or "30s") to wait; None waits as long as it takes.
+
+        Raises:
+            JobFailed: it failed for good, or a subclass: JobTimedOut, JobCancelled, JobExpired, JobCrashed.
+            WaitTimeout: only the wait ended.
+            JobNotFound: there is no such job.
+            ResultUnavailable: it ended, but its value or its record was not kept.
+        """
+        timeout_s = None if timeout is None else units.parse_duration(timeout)
+        return self._client.call(calls.result(self._client.options, self.id, timeout_s))
+
+    def cancel(self) -> bool:
+        """Cancel the job; False when it has ended already."""
+        return self._client.call(calls.cancel(self._client.options, self.id))
+
+
+class Client(Verbs):
+    """The HTTP API, from threads.
+
+    ```python
+    with Client("http://127.0.0.1:8787") as client:
+        print(client.submit("add", args=(1, 2)).result(timeout=10))
+    ```
+
+    Args:
+        url: Where the API is; None for HEADRACE_API, or else this machine's port 8787.
+        token: The bearer token; None for HEADRACE_TOKEN, or else none.
+        timeout: Seconds (or "30s") for a call with all its tries.
+        verify: Whether the server's certificate is checked; an ssl.SSLContext says by what.
+        transport: httpx's transport, for tests and unusual ways; None for the network.
+
+    Raises:
+        ConfigError: the extra is not installed, or an option cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout: calls.Span = TIMEOUT_S,
+        verify: Any = True,
+        transport: Any = None,
+    ) -> None:
+        self.options = client_options(url, token, timeout, verify, os.environ)
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._http: Any = None
+        self._pid = 0
+
+    def __repr__(self) -> str:
+        return f"<Client {self.options.url}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections; the next call opens new ones."""
+        with self._lock:
+            http, self._http = self._http, None
+        if http is not None and self._pid == os.getpid():
+            http.close()
+
+    def submit(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        on_full: str = "wait",
+        **options: Any,
+    ) -> RemoteHandle:
+        """Submit a job by its handler's name.
+
+        Args:
+            name: The handler's name or alias.
+            args: Its positional arguments, as far as JSON goes.
+            kwargs: Its arguments by name.
+            idempotency_key: One job for all submissions with this key; None makes one for this call alone, so that a
+                try after a lost answer adds nothing. With `unique` none is made; with both the answer is the job that
+                has either.
+            on_full: "wait" tries again until the client's timeout, as long as the server says; "reject" does not.
+            options: queue, delay, at, unique, timeout, expires, attempts, as the engine takes them.
+
+        Raises:
+            InvalidArguments: they do not fit the handler, or an option is wrong.
+            UnknownHandler: no worker has the handler, and there are workers.
+            DuplicateJob: another job has its unique key.
+            PayloadTooLarge: they take more than `max_payload`.
+            QueueFull: the queue is at its bound.
+            BrokerUnavailable: the API or its server is away.
+        """
+        job = calls.job_of(name, args, kwargs, options)
+        return RemoteHandle(self, self.call(calls.submit(self.options, job, idempotency_key, on_full)))
+
+    def submit_many(self, name: str, items: Iterable[Sequence[Any]], **options: Any) -> list[RemoteHandle]:
+        """Submit a job for each tuple of arguments, in batches of bounded size; waits while the queue is full.
+
+        Args:
+            name: The handler's name.
+            items: Any iterable of argument tuples; read no further than the batch at hand.
+            options: As for `submit`, without unique; and wait_timeout: how long each batch waits for room, 60 s.
+
+        Raises:
+            BatchRejected: some cannot be submitted (an InvalidArguments; it says which); those before were.
+            QueueFull: the queue stayed full; those before were submitted.
+            BrokerUnavailable: the server is away; the same.
+        """
+        total_s = units.parse_duration(options.pop("wait_timeout", 60.0))
+        calls.refuse_one_key(options)
+        lines = (calls.packed(name, calls.job_of(name, item, None, options)) + b"\n" for item in items)
+        found: list[RemoteHandle] = []
+        for batch in calls.batches_of(lines, calls.BATCH_COUNT, calls.BATCH_BYTES):
+            ids = self.call(calls.submit_batch(self.options, batch, len(found), total_s))
+            found += [RemoteHandle(self, job_id) for job_id in ids]
+        return found
+
+    def handle(self, job_id: str) -> RemoteHandle:
+        """Return a handle for a job whose id is known."""
+        return RemoteHandle(self, job_id)
+
+    def events(self, after: str | None = None, queue: str | None = None) -> Generator[Event]:
+        """Yield what happens, from the place behind `after` on; connects again where the connection ends.
+
+        Args:
+            after: The `cursor` of the event behind which to go on; "0" for all that is kept, None for from now on.
+            queue: The queue; None for all.
+
+        Raises:
+            InvalidArguments: no event has such a cursor, or no queue such a name.
+            ConfigError: the token may not read.
+        """
+        httpx, feeding = httpx_module(), Feeding(after, queue)
+        while True:
+            try:
+                with self._open().stream("GET", "/v1/events", **feeding.request()) as response:
+                    if response.status_code != 200:
+                        feeding.refused(Reply(response.status_code, dict(response.headers), response.read()))
+                    else:
+                        with closing(response.iter_raw()) as pieces:
+                            for piece in pieces:
+                                yield from feeding.take(piece)
+            except httpx.TransportError:
+                feeding.lost()
+            time.sleep(feeding.pause_s())
+
+    def call(self, steps: Call[T]) -> T:
+        """Carry out a call."""
+        heard: Reply | Lost | None = None
+        try:
+            while True:
+                step = steps.send(heard)
+                heard = self._take(step)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    def _take(self, step: Send | Pause) -> Reply | Lost | None:
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return None
+        request, httpx = step.request, httpx_module()
+        params = {name: value for name, value in request.params.items() if value is not None}
+        try:
+            response = self._open().request(
+                request.method, request.path, params=params, content=request.content or None, headers=request.headers,
+                timeout=step.timeout_s,
+            )  # fmt: skip
+        except httpx.TransportError as error:
+            return Lost(*why_lost(error))
+        except httpx.HTTPError as error:
+            raise HeadraceError(f"the answer of {self.options.url} cannot be read: {error}") from error
+        return Reply(response.status_code, dict(response.headers), response.content)
+
+    def _open(self) -> Any:
+        with self._lock:
+            if self._http is None or self._pid != os.getpid():  # a forked process has its parent's sockets
+                httpx = httpx_module()
+                self._http = httpx.Client(transport=self._transport, **self.options.for_httpx(httpx))
+                self._pid = os.getpid()
+            return self._http

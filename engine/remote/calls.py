@@ -1,0 +1,321 @@
+"""Every call of the clients, as steps: what is asked, how patiently, and what the answer is read as.
+
+Without I/O, so that `Client` and `AsyncClient` are the same but for who waits. A submission has an idempotency key, its
+own or a made one, so that sending it again after a lost answer adds nothing. No state.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from headrace.config import units
+from headrace.jobs.errors import BrokerUnavailable, HeadraceError, InvalidArguments, WaitTimeout
+
+from ..admin import Purged
+from ..broker.views import QueueView
+from ..http.letters import DeadItem, DeadPage, DeadRetried
+from ..http.listing import JobPage
+from ..http.records import BatchReport, Cancelled, JobRecord, JobResult, JobStatus, Retried
+from ..observe.fleet import WorkerView
+from ..observe.statistics import Statistics
+from ..results import too_long
+from .options import ClientOptions
+from .patience import patiently
+from .replies import BatchRejected, value_of
+from .wire import Call, Reply, Request, body
+
+T = TypeVar("T")
+Span = float | int | str | Any
+
+#: Seconds for which one request waits for a result: below what proxies allow an answer to take.
+WAIT_S = 25.0
+#: Seconds for which a server that can wait for room in a queue is asked to.
+ROOM_S = 20.0
+#: A request of a batch: large enough that what it costs beside its jobs is little, small enough to be sent again.
+BATCH_COUNT, BATCH_BYTES = 2_000, 1024 * 1024
+JSON, NDJSON = {"content-type": "application/json"}, {"content-type": "application/x-ndjson"}
+
+
+def asked(options: ClientOptions, request: Request, shape: type[T], **patience: Any) -> Call[T]:
+    """Return what a request is answered with."""
+    reply: Reply = yield from patiently(request, options.url, options.timeout_s, **patience)
+    return understood(options, reply, shape)
+
+
+def understood(options: ClientOptions, reply: Reply, shape: type[T]) -> T:
+    """Return what an answer says.
+
+    Raises:
+        HeadraceError: it is none of this API's; somebody else answers at the address, or a much later version.
+    """
+    try:
+        return msgspec.json.decode(reply.content, type=shape)
+    except msgspec.DecodeError as error:
+        raise HeadraceError(f"what {options.url} answered is none of headrace's answers: {error}") from None
+
+
+def read(options: ClientOptions, path: str, shape: type[T], **params: str | int | None) -> Call[T]:
+    """Return what a reading route answers."""
+    return asked(options, Request(method="GET", path=path, params=params), shape)
+
+
+def post(options: ClientOptions, path: str, shape: type[T], *, repeatable: bool) -> Call[T]:
+    """Return what a verb's route answers."""
+    return asked(options, Request(method="POST", path=path, repeatable=repeatable), shape)
+
+
+def job_path(job_id: str, *more: str) -> str:
+    """Return the path of a job, or of something below it."""
+    return "/".join(("/v1/jobs", quote(job_id, safe=":"), *more))
+
+
+def job_of(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a job as the API takes it.
+
+    Raises:
+        InvalidArguments: an option is unknown, or is none of its kind.
+    """
+    unknown = sorted(set(options) - _WORDS.keys())
+    if unknown:
+        raise InvalidArguments(f"{unknown[0]}= is no option of a submission over HTTP; it takes {', '.join(_WORDS)}")
+    job: dict[str, Any] = {"name": name, "args": list(args), "kwargs": dict(kwargs or {})}
+    for word, value in options.items():
+        field = _WORDS[word]
+        if value is None:
+            continue
+        if field.endswith("_s"):
+            try:
+                job[field] = units.parse_duration(value)
+            except (ValueError, TypeError) as error:
+                raise InvalidArguments(f"{word}={value!r}: {error}") from None
+        elif isinstance(value, datetime) and value.utcoffset() is None:
+            raise InvalidArguments(f"{word}={value!r}: give a datetime with a time zone")
+        else:
+            job[field] = value
+    return job
+
+
+def packed(name: str, job: Mapping[str, Any]) -> bytes:
+    """Return a job, or what is changed of one, as JSON.
+
+    Raises:
+        InvalidArguments: JSON cannot say one of its arguments.
+    """
+    try:
+        return body(job)
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise InvalidArguments(f"{name}(): the arguments cannot be sent as JSON: {error}") from None
+
+
+def submit(options: ClientOptions, job: dict[str, Any], key: str | None, on_full: str) -> Call[str]:
+    """Submit a job and return its id.
+
+    A unique key of the job's own is for finding that another job has it, which an idempotency key would answer with
+    that job's id: such a submission has none but the caller's, and is not sent again where its fate is not known.
+    """
+    _check_on_full(on_full)
+    key = key or ("" if "unique" in job else new_key())
+    headers = {**JSON, "idempotency-key": key} if key else JSON
+    content = packed(job["name"], job)
+    request = Request(method="POST", path="/v1/jobs", content=content, headers=headers, repeatable=bool(key))
+    status: JobStatus = yield from asked(options, request, JobStatus, waits_for_room=on_full == "wait")
+    return status.id
+
+
+def submit_batch(options: ClientOptions, lines: list[bytes], first: int, total_s: float) -> Call[list[str]]:
+    """Submit a batch and return the ids in order; what the queue had no room for is sent again until it has.
+
+    Args:
+        options: The client's.
+        lines: The jobs.
+        first: The place of the first among all jobs; for messages.
+        total_s: Seconds to wait for room.
+
+    Raises:
+        BatchRejected: some cannot be submitted.
+        QueueFull: there was no room in that time.
+        BrokerUnavailable: the server is away.
+    """
+    ids: dict[int, str] = {}
+    places = list(range(len(lines)))
+    ends_s = time.monotonic() + total_s
+    while places:
+        content = b"".join(lines[place] for place in places)
+        headers = {**NDJSON, "idempotency-key": new_key()}
+        request = Request(
+            method="POST", path="/v1/jobs/batch", content=content, headers=headers, params={"wait_s": ROOM_S},
+            wait_s=ROOM_S,
+        )  # fmt: skip
+        reply = yield from patiently(request, options.url, max(0.0, ends_s - time.monotonic()))
+        report = understood(options, reply, BatchReport)
+        refused = {places[each.index]: each.error for each in report.rejected}
+        taken = [place for place in places if place not in refused]
+        if len(taken) != len(report.ids):
+            raise HeadraceError(f"{options.url} took {len(taken)} jobs and answered with {len(report.ids)} ids")
+        ids.update(zip(taken, report.ids, strict=True))
+        if refused and not report.accepted:
+            raise _rejected(refused, first, [ids[place] for place in sorted(ids)])
+        places = sorted(refused)  # for want of room or for good: the next answer is about them alone
+    return [ids[place] for place in sorted(ids)]
+
+
+def result(options: ClientOptions, job_id: str, timeout_s: float | None) -> Call[Any]:
+    """Wait for a job's end, through outages of the server, and return what it returned."""
+    ends_s = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        left_s = WAIT_S if ends_s is None else min(WAIT_S, max(0.0, ends_s - time.monotonic()))
+        params = {"wait_s": round(left_s, 3)}
+        request = Request(method="GET", path=job_path(job_id, "result"), params=params, wait_s=left_s)
+        total_s = None if ends_s is None else max(0.0, ends_s - time.monotonic()) + 1.0
+        try:
+            reply = yield from patiently(request, options.url, total_s)
+        except BrokerUnavailable as error:
+            raise too_long(job_id, timeout_s or 0.0, error) from error
+        if reply.status == 200:
+            return value_of(understood(options, reply, JobResult))
+        if ends_s is not None and time.monotonic() >= ends_s:
+            raise _waited(job_id, timeout_s)
+
+
+def status(options: ClientOptions, job_id: str) -> Call[str]:
+    """Return where a job is."""
+    record: JobRecord = yield from read(options, job_path(job_id), JobRecord)
+    return record.status
+
+
+def cancel(options: ClientOptions, job_id: str) -> Call[bool]:
+    """Cancel a job; False when it has ended already."""
+    found: Cancelled = yield from post(options, job_path(job_id, "cancel"), Cancelled, repeatable=False)
+    return found.cancelled
+
+
+def retry(options: ClientOptions, job_id: str) -> Call[bool]:
+    """Queue a dead job again; False when it is not dead."""
+    found: Retried = yield from post(options, job_path(job_id, "retry"), Retried, repeatable=False)
+    return found.retried
+
+
+def queue_verb(options: ClientOptions, queue: str, verb: str) -> Call[QueueView]:
+    """Pause or resume a queue."""
+    return post(options, f"/v1/queues/{quote(queue, safe='')}/{verb}", QueueView, repeatable=True)
+
+
+def purge(options: ClientOptions, queue: str) -> Call[int]:
+    """End what waits in a queue; return how many jobs that were."""
+    found: Purged = yield from post(options, f"/v1/queues/{quote(queue, safe='')}/purge", Purged, repeatable=False)
+    return found.purged
+
+
+def dead_edit(
+    options: ClientOptions, job_id: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+) -> Call[DeadItem]:
+    """Give a dead job other arguments."""
+    change: dict[str, Any] = {} if args is None else {"args": list(args)}
+    content = packed(job_id, change if kwargs is None else {**change, "kwargs": dict(kwargs)})
+    path = f"/v1/dead/{quote(job_id, safe=':')}"
+    return asked(options, Request(method="PATCH", path=path, content=content, headers=JSON), DeadItem)
+
+
+def dead_retry(options: ClientOptions, ids: Sequence[str] | None, **choice: str | int | None) -> Call[DeadRetried]:
+    """Queue dead jobs again."""
+    chosen = {name: value for name, value in choice.items() if value is not None}
+    content = body({"all": True, **chosen} if ids is None else {"ids": list(ids)})
+    request = Request(method="POST", path="/v1/dead/retry", content=content, headers=JSON, repeatable=False)
+    return asked(options, request, DeadRetried)
+
+
+def dead_drop(options: ClientOptions, job_id: str) -> Call[None]:
+    """Forget a dead job."""
+    request = Request(method="DELETE", path=f"/v1/dead/{quote(job_id, safe=':')}", repeatable=False)
+    yield from patiently(request, options.url, options.timeout_s)
+
+
+def jobs(options: ClientOptions, **params: str | int | None) -> Call[JobPage]:
+    """Return a page of the jobs that have not ended."""
+    return read(options, "/v1/jobs", JobPage, **params)
+
+
+def dead(options: ClientOptions, **params: str | int | None) -> Call[DeadPage]:
+    """Return a page of dead jobs."""
+    return read(options, "/v1/dead", DeadPage, **params)
+
+
+def dead_letter(options: ClientOptions, job_id: str) -> Call[DeadItem]:
+    """Return one dead job."""
+    return read(options, f"/v1/dead/{quote(job_id, safe=':')}", DeadItem)
+
+
+def job(options: ClientOptions, job_id: str) -> Call[JobRecord]:
+    """Return what is known of a job."""
+    return read(options, job_path(job_id), JobRecord)
+
+
+def queues(options: ClientOptions) -> Call[list[QueueView]]:
+    """Return every queue."""
+    return read(options, "/v1/queues", list[QueueView])
+
+
+def workers(options: ClientOptions) -> Call[list[WorkerView]]:
+    """Return the workers that are there."""
+    return read(options, "/v1/workers", list[WorkerView])
+
+
+def stats(options: ClientOptions) -> Call[Statistics]:
+    """Return the statistics of all workers."""
+    return read(options, "/v1/stats", Statistics)
+
+
+def batches_of(lines: Iterator[bytes], most_count: int, most_bytes: int) -> Iterator[list[bytes]]:
+    """Yield lines in batches of bounded size; reads no further than the batch at hand."""
+    batch: list[bytes] = []
+    size_bytes = 0
+    for line in lines:
+        batch.append(line)
+        size_bytes += len(line)
+        if len(batch) >= most_count or size_bytes >= most_bytes:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch
+
+
+def new_key() -> str:
+    """Return an idempotency key that no other request has."""
+    return secrets.token_hex(16)
+
+
+def _rejected(refused: Mapping[int, str], first: int, ids: list[str]) -> BatchRejected:
+    found = [(first + place, refused[place]) for place in sorted(refused)]
+    place, why = found[0]
+    return BatchRejected(
+        f"{len(found)} jobs were refused, the first of them the one at {place}: {why}", rejected=found, ids=ids
+    )
+
+
+def _waited(job_id: str, timeout_s: float | None) -> WaitTimeout:
+    return too_long(job_id, timeout_s or 0.0)
+
+
+def refuse_one_key(options: Mapping[str, Any]) -> None:
+    """Raise InvalidArguments where the options of many jobs give all of them one unique key."""
+    if options.get("unique") is not None:
+        raise InvalidArguments(f"unique={options['unique']!r}: one key is for one job; submit each by itself")
+
+
+def _check_on_full(on_full: str) -> None:
+    if on_full not in {"wait", "reject"}:
+        raise InvalidArguments(f'on_full={on_full!r}: use "reject" or "wait"')
+
+
+#: The engine's words for options -> the API's fields.
+_WORDS: dict[str, str] = {
+    "queue": "queue", "delay": "delay_s", "at": "at", "unique": "unique", "timeout": "timeout_s",
+    "expires": "expires_s", "attempts": "attempts",
+}  # fmt: skip

@@ -1,0 +1,101 @@
+"""What a client is told: where the API is, by which token, and how patient it is.
+
+The token is in no representation and no message. Records and checks only; the environment is handed in.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from headrace.config import units
+from headrace.config.sources import CLIENT_TOKEN_VARIABLE, CLIENT_URL_VARIABLE
+from headrace.jobs.errors import ConfigError
+
+if TYPE_CHECKING:
+    import httpx
+
+URL: Final = "http://127.0.0.1:8787"
+TIMEOUT_S: Final = 30.0
+CONNECTIONS_MAX_COUNT: Final = 100
+
+
+class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of a client, checked.
+
+    Attributes:
+        url: The API's address, without a slash at its end.
+        headers: Those of every request, the token among them.
+        timeout_s: Seconds for a call with all its tries.
+        verify: Whether, or by what, the server's certificate is checked.
+    """
+
+    url: str
+    headers: Mapping[str, str]
+    timeout_s: float
+    verify: Any
+
+    def __repr__(self) -> str:
+        return f"<ClientOptions {self.url}>"
+
+    def for_httpx(self, httpx: Any) -> dict[str, Any]:
+        """Return the arguments of both of httpx's clients."""
+        return {
+            "base_url": self.url,
+            "headers": dict(self.headers),
+            "verify": self.verify,
+            "http2": True,
+            "follow_redirects": False,  # else the token would go wherever an answer says
+            "limits": httpx.Limits(
+                max_connections=CONNECTIONS_MAX_COUNT, max_keepalive_connections=CONNECTIONS_MAX_COUNT
+            ),
+        }
+
+
+def client_options(
+    url: str | None, token: str | None, timeout: Any, verify: Any, environ: Mapping[str, str]
+) -> ClientOptions:
+    """Return checked options.
+
+    Raises:
+        ConfigError: the extra is not installed, or one of them cannot be used; no message has the token in it.
+    """
+    _require_extra()
+    found = (url or environ.get(CLIENT_URL_VARIABLE) or URL).rstrip("/")
+    parts = urlsplit(found)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(f"the API's address is written http://HOST:PORT or https://HOST:PORT, not as {parts.scheme}:")
+    if parts.username or parts.password:
+        raise ConfigError("the API's address holds a user or a password; give a token by token= or HEADRACE_TOKEN")
+    secret = token or environ.get(CLIENT_TOKEN_VARIABLE, "").strip()
+    if secret and not (secret.isascii() and secret.isprintable() and " " not in secret):
+        raise ConfigError("the token has characters that no token has: blanks, line breaks or letters beyond ASCII")
+    try:
+        timeout_s = units.parse_duration(timeout)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"timeout={timeout!r}: {error}") from None
+    if timeout_s <= 0:
+        raise ConfigError(f"timeout={timeout!r}: a call needs more than no time")
+    headers = {"authorization": f"Bearer {secret}"} if secret else {}
+    return ClientOptions(url=found, headers=headers, timeout_s=timeout_s, verify=verify)
+
+
+def httpx_module() -> "Any":
+    """Return httpx; imported only now, for it takes 160 ms."""
+    return importlib.import_module("httpx")
+
+
+def why_lost(error: "httpx.TransportError") -> tuple[str, bool]:
+    """Return what happened to a request in words, and whether it surely was not carried out."""
+    httpx = httpx_module()
+    said = str(error) or type(error).__name__
+    return said, isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+
+
+def _require_extra() -> None:
+    missing = [name for name in ("httpx", "h2") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"headrace.Client needs {' and '.join(missing)}: pip install 'headrace[client]'")
