@@ -194,14 +194,15 @@ class Gateway:
         After one, a thread looks again, and nobody waits for it: on a busy loop it takes some 60 ms to be given its
         turns, and a request in a hundred would have to wait for it.
         """
-        age_s = time.monotonic() - self._fleet.read_at_s
+        known = self._fleet
+        age_s = time.monotonic() - known.read_at_s
         if age_s < FLEET_TTL_S:
-            return self._fleet
+            return known
         if age_s < FLEET_STALE_S and self._broker.waits:
             if not self._is_looking:
                 self._is_looking = True
                 threading.Thread(target=self._look_aside, name="headrace-fleet", daemon=True).start()
-            return self._fleet
+            return known
         if self._reading is None:
             self._reading = anyio.Lock()
         async with self._reading:

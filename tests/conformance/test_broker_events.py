@@ -144,8 +144,7 @@ def test_the_watch_tells_each_waiter_once_its_job_has_ended(join: Join, broker: 
 
         return tell
 
-    for job_id in job_ids:
-        watch.add(QUEUE, job_id.partition(":")[2].encode(), waiter(job_id))
+    watch.add(QUEUE, [(job_id.partition(":")[2].encode(), waiter(job_id)) for job_id in job_ids])
     worker = join("w1")
     worker.settle([done(lease) for lease in fetch(worker)][:10])
     assert all_told.wait(10)
