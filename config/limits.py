@@ -174,7 +174,8 @@ HTTP_BODY_TIMEOUT_S: Final = 20.0
 HTTP_BODY_MIN_BYTES_PER_S: Final = 500
 #: What is still read of a body whose answer is known, so that the answer arrives: a server that answers while bytes
 #: come in resets the connection, or the HTTP/2 stream, and many clients then show the reset and not the answer.
-HTTP_BODY_UNREAD_BYTES: Final = 256 * _KIB
+#: Bytes that are dropped as they come cost little; bodies of single requests are at most 16 MiB by default.
+HTTP_BODY_UNREAD_BYTES: Final = 32 * _MIB
 #: And how long that may take.
 HTTP_BODY_UNREAD_S: Final = 2.0
 #: Cookies and a proxy's headers take a few KiB; a bearer token 60 bytes.

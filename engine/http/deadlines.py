@@ -86,30 +86,36 @@ def paced(app: ASGIApp, timeout_s: float) -> ASGIApp:
 class _Body:
     """One request's body, as it is received."""
 
-    __slots__ = ("_pace", "_receive", "_scope", "_touched")
+    __slots__ = ("_has_more", "_left_bytes", "_pace", "_receive", "_scope", "_touched")
 
     def __init__(self, scope: "HTTPScope", receive: Receive, timeout_s: float) -> None:
         self._scope = scope
         self._receive = receive
-        self._pace: Pace | None = Pace(timeout_s)
+        self._pace = Pace(timeout_s)
+        self._has_more = True
         self._touched = False
+        #: How much is still to come, where it is known. Of the end, granian tells by one message more, for which nobody
+        #: has to wait over HTTP/1; over HTTP/2 the end is the client's to say.
+        self._left_bytes = _announced_bytes(scope) if scope["http_version"].startswith("1") else -1
 
     async def receive(self) -> "HTTPReceiveMessage":
         """Return the next piece; raises TooSlow."""
-        pace = self._pace
-        if pace is None:  # all of it is here; who still receives waits for the client's end
+        if self._left_bytes == 0 or not self._has_more:  # who still receives waits for the client's end
+            self._has_more = False
             return await self._receive()  # type: ignore[return-value]  # of a request over HTTP
         self._touched = True
         began_s = time.monotonic()
-        message = await _within(self._receive, pace.left_s)
+        message = await _within(self._receive, self._pace.left_s)
         if message is None:
-            pace.waited(pace.left_s, 0)
+            self._pace.waited(self._pace.left_s, 0)
             raise TooSlow(self._scope["http_version"])
         if message["type"] == "http.request":
-            pace.waited(time.monotonic() - began_s, len(message.get("body", b"")))
+            got_bytes = len(message.get("body", b""))
+            self._pace.waited(time.monotonic() - began_s, got_bytes)
             if message.get("more_body", False):
+                self._left_bytes -= got_bytes
                 return message
-        self._pace = None
+        self._has_more = False
         return message
 
     async def leave(self) -> None:
@@ -117,13 +123,21 @@ class _Body:
 
         A client that waits to be asked for its body (Expect) is not asked any more.
         """
-        if self._pace is None or (not self._touched and any(name == b"expect" for name, _ in self._scope["headers"])):
+        if not self._has_more or (not self._touched and any(name == b"expect" for name, _ in self._scope["headers"])):
             return
         left_bytes = limits.HTTP_BODY_UNREAD_BYTES
         with anyio.move_on_after(limits.HTTP_BODY_UNREAD_S), contextlib.suppress(TooSlow):
-            while self._pace is not None and left_bytes > 0:
+            while self._has_more and left_bytes > 0:
                 message = await self.receive()
                 left_bytes -= len(message["body"]) if message["type"] == "http.request" else 0
+
+
+def _announced_bytes(scope: "HTTPScope") -> int:
+    """Return what Content-Length says; -1 where it says nothing that can be counted."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else -1
+    return -1
 
 
 async def _within(receive: Receive, left_s: float) -> "HTTPReceiveMessage | None":
