@@ -59,10 +59,10 @@ class Client:
             BrokerUnavailable: the server is away.
         """
         if (options.on_full or self._on_full) == "reject":
-            return await self._ride(queue, submission)
+            return str(await self.submit_or_find(queue, submission))
         for pause_s in backoffs_s(options.wait_timeout_s, random.random):
             try:
-                return await self._ride(queue, submission)
+                return str(await self.submit_or_find(queue, submission))
             except QueueFull as error:
                 if pause_s is None:
                     raise waited_too_long(error, options.wait_timeout_s) from None
@@ -133,7 +133,14 @@ class Client:
             self._carrier.close()
             self._carrier = None
 
-    async def _ride(self, queue: str, submission: Submission) -> str:
+    async def submit_or_find(self, queue: str, submission: Submission) -> str:
+        """Submit one job and return its id; a FirstId where an earlier job stands for it, as the submission asks.
+
+        Raises:
+            DuplicateJob: as for `submit`.
+            QueueFull: the queue is at its bound.
+            BrokerUnavailable: the server is away.
+        """
         try:
             job_id = await self._carried(queue, submission)
         except QueueFull:
@@ -142,7 +149,7 @@ class Client:
         error = duplicate(submission, job_id)
         if error is not None:
             raise error
-        return str(job_id)
+        return job_id
 
     async def _carried(self, queue: str, submission: Submission) -> str:
         if not self._broker.waits:

@@ -27,7 +27,7 @@ from headrace.jobs.unique import Unique
 from .. import admin, inspect
 from ..broker.control import OpenBroker, cancel_one
 from ..broker.courier import Courier
-from ..broker.port import Submission
+from ..broker.port import FirstId, Submission
 from ..broker.views import JobView, QueueView
 from ..client import Client
 from ..loops.gauges import card_of
@@ -40,7 +40,7 @@ from .letters import Letters
 from .listing import JobPage, Sought, page_of
 from .metrics import Exposition
 from .parts import Fate, publish_part
-from .records import REJECTING, JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
+from .records import JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
 from .vitals import Vitals
 
 log = logger("headrace.http")
@@ -124,15 +124,15 @@ class Gateway:
         # The colon keeps it apart from ids that callers give themselves.
         caller_id = f"http:{idempotency_key}" if idempotency_key else ""
         queue, submission = self.prepare(request, await self.fleet(), caller_id)
-        job_id = await self._client.submit(queue, submission, REJECTING)
-        if idempotency_key:
+        job_id = await self._client.submit_or_find(queue, submission)
+        if type(job_id) is FirstId:  # it may have gone on, or ended, since it was added
             view = await self._results.view(job_id)
             if view is not None and view.state is not None:
-                return JobStatus(job_id, view.state)
+                return JobStatus(str(job_id), view.state)
         if not (submission.delay_ms or submission.due_at_ms or submission.unique):
-            return JobStatus(job_id, State.QUEUED)
+            return JobStatus(str(job_id), State.QUEUED)
         parsed = ids.parse(job_id)
-        return JobStatus(job_id, State.DELAYED if parsed is not None and parsed.delayed else State.QUEUED)
+        return JobStatus(str(job_id), State.DELAYED if parsed is not None and parsed.delayed else State.QUEUED)
 
     async def submit_part(self, jobs: Sequence[tuple[str, Submission]]) -> list[Fate]:
         """Do what `publish_part` does, from a loop."""

@@ -193,8 +193,9 @@ class Packed:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._unpacker = msgpack.Unpacker(
-            raw=False, strict_map_key=False, timestamp=3, max_buffer_size=max_bytes + 2 * _STEP_BYTES
-        )
+            raw=False, strict_map_key=False, timestamp=3, max_buffer_size=max_bytes + 2 * _STEP_BYTES,
+            ext_hook=_refuse_extension,
+        )  # fmt: skip
         self._head = b""
         self._is_begun = False
         self._left = -1  # of an array's items; -1 for maps without an array
@@ -252,12 +253,16 @@ class Packed:
                 item = self._unpacker.unpack()
             except msgpack.OutOfData:
                 return
-            except (ValueError, TypeError) as error:  # keys that cannot be keys are a TypeError
+            except (ValueError, TypeError, OverflowError) as error:  # keys that are none; a time that no datetime holds
                 raise ValueError(str(error) or type(error).__name__) from None
             size_bytes = self._unpacker.tell() - self._read_bytes
             self._read_bytes += size_bytes
             self._left -= self._left > 0
             yield item if size_bytes <= self._max_bytes else too_long(self._max_bytes)
+
+
+def _refuse_extension(code: int, data: bytes) -> Any:
+    raise ValueError(f"an extension of type {code} ({len(data)} bytes): only timestamps (-1) are known here")
 
 
 class Unnamed:

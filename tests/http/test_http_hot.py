@@ -1,5 +1,6 @@
 """The hot route: bare ASGI in front of the application, and no client can tell."""
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,24 @@ JOB = {"name": "add", "args": [1, 2]}
 AT_ONCE = 64
 
 
+@pytest.mark.parametrize("keyed", [False, True])
 async def test_requests_at_the_same_time_gather_into_one_script_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keyed: bool
 ) -> None:
-    """Of 64 requests at once the first is on its way alone, and the 63 that come meanwhile share one script call."""
+    """Of 64 requests at once the first is on its way alone, and the 63 that come meanwhile share one script call.
+
+    With an Idempotency-Key too, as headrace's own clients send it.
+    """
     monkeypatch.setattr(gateway, "FLEET_TTL_S", 3600.0)  # read once, below, before the server is paused
     ids: list[str] = []
+    keys = count()
     with start_valkey(tmp_path) as server, redis.Redis.from_url(server.url) as client:
         broker = open_broker(server.url)
         async with asking(broker) as asker:
 
             async def one() -> None:
-                ids.append((await asker.post("/v1/jobs", json=JOB)).json()["id"])
+                headers = {"idempotency-key": str(next(keys))} if keyed else {}
+                ids.append((await asker.post("/v1/jobs", json=JOB, headers=headers)).json()["id"])
 
             await one()
             before = _script_calls(client)

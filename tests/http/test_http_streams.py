@@ -88,6 +88,8 @@ def test_a_packed_item_that_is_too_long_ends_the_reading() -> None:
         (Packed(100), b"\xc1"),
         (Packed(100), b"\x81\xa1\xff\x01"),
         (Packed(100), b"\x81\x91\x01\x01"),
+        (Packed(100), b"\x81\xa1a\xc7\x0c\xff\x00\x00\x00\x00\x40\x00\x00\x00\x00\x00\x00\x00"),  # no datetime's time
+        (Packed(100), b"\x81\xa1a\xd4\x05\x00"),  # an extension that nobody knows
     ],
 )
 @pytest.mark.parametrize("size", [1, 100])
