@@ -153,7 +153,7 @@ async def test_a_client_that_goes_away_submits_nothing() -> None:
         sent.append(message)
 
     headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": "/v1/jobs", "headers": headers}
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/v1/jobs", "headers": headers}
     await _app(broker)(scope, receive, send)
     assert 400 == sent[0]["status"]
     assert b"ended before the body did" in sent[1]["body"]
