@@ -2,7 +2,7 @@
 # the environment is made on first use in .venv, from requirements.lock, and again when the lock changes.
 #
 #   make demo         the whole way of a job, on this machine, in a few seconds
-#   make test         the suite; but for the fault tests in two processes    ARGS="tests/jobs -x" runs a part
+#   make test         the suite; but for the fault tests in three processes    ARGS="tests/jobs -x" runs a part
 #   make faults       the fault tests at full length: hundreds of kills, minutes of bad network    ARGS="-k kill"
 #   make check        lint and format, types, layers, guard; also each by itself; make -k check shows all that fails
 #   make guard        what a job costs, counted and compared with bench/baseline.json    ARGS=--callgrind
@@ -26,7 +26,7 @@ ARGS ?=
 # Most tests wait for something most of the time; a file's tests stay together, for they share a server. Fault tests have
 # a journal that syncs, promises within a second, and processes of their own: they get the machine for themselves.
 # Of those that either loop could run each runs on one of the two, in turn; `make faults` runs all.
-PROCESSES ?= 2
+PROCESSES ?= 3
 
 .PHONY: help venv lock test faults test-wheel check lint types layers guard baseline demo bench bench-quick bench-peers docs clean
 
