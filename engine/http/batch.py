@@ -55,7 +55,7 @@ class Batch:
         self._wait_s = wait_s
         self._fleet = Fleet()
         self._count = 0
-        self._bad: list[tuple[int, str]] = []
+        self._bad: list[tuple[int, str, HeadraceError | None]] = []
         self._part: list[Pending] = []
         self._part_bytes = 0
         self._by_queue: dict[str, int] = {}
@@ -128,18 +128,18 @@ class Batch:
     def _add(self, reader: Reader, item: Any) -> None:
         index, self._count = self._count, self._count + 1
         if isinstance(self._refusal, BrokerUnavailable):  # each further try may wait until it times out
-            self._bad.append((index, str(self._refusal)))
+            self._bad.append((index, str(self._refusal), self._refusal))
             return
         if isinstance(item, Unreadable):
-            self._bad.append((index, item.why))
+            self._bad.append((index, item.why, None))
             return
         caller_id = f"http-batch:{self._key}:{index}" if self._key else ""
         try:
             queue, submission = self._gateway.prepare(reader.decode(item), self._fleet, caller_id)
         except HeadraceError as error:
-            self._bad.append((index, str(error)))
+            self._bad.append((index, str(error), error))
         except (ValueError, RecursionError) as error:
-            self._bad.append((index, shown(error)))
+            self._bad.append((index, shown(error), None))
         else:
             self._part.append(Pending(index, queue, submission))
             self._part_bytes += len(submission.body)
@@ -149,8 +149,8 @@ class Batch:
     async def _send(self) -> None:
         """Have the part that has gathered sent, once the one before it has arrived."""
         await self._settle()
-        for index, why in self._bad:
-            self.report.reject(index, why)
+        for index, why, error in self._bad:
+            self.report.reject(index, why, error)
         self._bad.clear()
         if not self._part:
             return
@@ -181,7 +181,7 @@ class Batch:
             if not isinstance(fate, str):
                 if isinstance(fate, QueueFull | BrokerUnavailable):
                     self._refusal = fate
-                self.report.reject(pending.place, str(fate))
+                self.report.reject(pending.place, str(fate), fate)
 
     async def _wait_for_room(self, part: list[Pending], fates: list[Fate]) -> list[Fate]:
         """Send again what found its queue full, as long as the request wants to wait since there was any room."""

@@ -90,9 +90,21 @@ def answer_to(error: Exception, gateway: Gateway, method: str, path: str) -> tup
     headers = {}
     if isinstance(error, QueueFull):
         headers["Retry-After"] = str(gateway.retry_after_s(error))
-    elif isinstance(error, BrokerUnavailable):
+        return status, headers, _full(status, error)
+    if isinstance(error, BrokerUnavailable):
         headers["Retry-After"] = str(BROKER_RETRY_AFTER_S)
     return status, headers, body(status, str(error), type(error).__name__)
+
+
+def _full(status: int, error: QueueFull) -> bytes:
+    """Return the problem of a full queue, with its figures."""
+    drain_s = msgspec.UNSET if error.drain_s is None else error.drain_s
+    return msgspec.json.encode(
+        Problem(
+            HTTPStatus(status).phrase, status, str(error), error=type(error).__name__, queue=error.queue,
+            depth=error.depth, bound=error.bound, reason=error.reason, drain_s=drain_s,
+        )
+    )  # fmt: skip
 
 
 def _fault(error: Exception, method: str, path: str) -> bytes:

@@ -106,10 +106,13 @@ class Rejection(msgspec.Struct, frozen=True):
     Attributes:
         index: Its place among the jobs of the request, from 0.
         error: Why.
+        error_name: The name of headrace's own error. After QueueFull it was surely not submitted, after
+            BrokerUnavailable it may have been, and both may pass; left out where the job could not be read.
     """
 
     index: int
     error: str
+    error_name: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class BatchReport(msgspec.Struct, frozen=True):
@@ -304,6 +307,11 @@ class Problem(msgspec.Struct, frozen=True):
         detail: What happened, whose fault it is, what to do.
         error: The name of headrace's own error, where it is one.
         batch: What had become of the jobs before, where a batch was cut short.
+        queue: The queue that is full; this and the following with QueueFull alone.
+        depth: Jobs queued and delayed in it.
+        bound: The most it takes: jobs, or bytes where that is the reason.
+        reason: What is full: "length", "bytes", "memory" or "backlog".
+        drain_s: Seconds in which it drains at its present speed, where that is known.
     """
 
     title: str
@@ -312,6 +320,11 @@ class Problem(msgspec.Struct, frozen=True):
     type: str = "about:blank"
     error: str | msgspec.UnsetType = msgspec.UNSET
     batch: BatchReport | msgspec.UnsetType = msgspec.UNSET
+    queue: str | msgspec.UnsetType = msgspec.UNSET
+    depth: int | msgspec.UnsetType = msgspec.UNSET
+    bound: int | msgspec.UnsetType = msgspec.UNSET
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+    drain_s: float | msgspec.UnsetType = msgspec.UNSET
 
 
 #: Media types.

@@ -56,12 +56,12 @@ class Report:
             self._end_run()
             self._head, self._first, self._count = head, number, count
 
-    def reject(self, index: int, why: str) -> None:
-        """Note that a job was not submitted."""
+    def reject(self, index: int, why: str, error: Exception | None = None) -> None:
+        """Note that a job was not submitted, and which error of headrace's own says so, where one does."""
         self.rejected_count += 1
         if len(self._rejected) < REJECTED_MAX_COUNT:
             shown = why if len(why) <= ERROR_MAX_CHARS else f"{why[:ERROR_MAX_CHARS]}..."
-            self._rejected.append(Rejection(index, shown))
+            self._rejected.append(Rejection(index, shown, type(error).__name__ if error else msgspec.UNSET))
 
     def pieces(self) -> Iterator[bytes]:
         """Yield it as the JSON of a BatchReport, and close it."""
