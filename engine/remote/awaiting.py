@@ -14,7 +14,7 @@ import anyio
 from headrace.config import units
 from headrace.jobs.errors import HeadraceError
 
-from . import calls
+from . import calls, many
 from .async_verbs import AsyncVerbs
 from .event_reader import RemoteEvents
 from .feeding import Feeding
@@ -157,18 +157,12 @@ class AsyncClient(AsyncVerbs):
             options: As for `submit`, without unique; and wait_timeout: how long each batch waits for room, 60 s.
 
         Raises:
-            BatchRejected: some cannot be submitted (an InvalidArguments; it says which); those before were.
+            BatchRejected: some cannot be submitted (an InvalidArguments; it says which); all others were.
             QueueFull: the queue stayed full; those before were submitted.
             BrokerUnavailable: the server is away; the same.
         """
-        total_s = units.parse_duration(options.pop("wait_timeout", 60.0))
-        calls.refuse_one_key(options)
-        lines = (calls.packed(name, calls.job_of(name, item, None, options)) + b"\n" for item in items)
-        found: list[AsyncRemoteHandle] = []
-        for batch in calls.batches_of(lines, calls.BATCH_COUNT, calls.BATCH_BYTES):
-            ids = await self.call(calls.submit_batch(self.options, batch, len(found), total_s))
-            found += [AsyncRemoteHandle(self, job_id) for job_id in ids]
-        return found
+        ids = await self.call(many.submit_many(self.options, name, items, options))
+        return [AsyncRemoteHandle(self, job_id) for job_id in ids]
 
     def handle(self, job_id: str) -> AsyncRemoteHandle:
         """Return a handle for a job whose id is known."""

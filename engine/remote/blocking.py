@@ -16,7 +16,7 @@ from headrace.config import units
 from headrace.jobs.errors import HeadraceError
 from headrace.jobs.events import Event
 
-from . import calls
+from . import calls, many
 from .feeding import Feeding
 from .options import TIMEOUT_S, client_options, httpx_module, why_lost
 from .verbs import Verbs
@@ -159,18 +159,12 @@ class Client(Verbs):
             options: As for `submit`, without unique; and wait_timeout: how long each batch waits for room, 60 s.
 
         Raises:
-            BatchRejected: some cannot be submitted (an InvalidArguments; it says which); those before were.
+            BatchRejected: some cannot be submitted (an InvalidArguments; it says which); all others were.
             QueueFull: the queue stayed full; those before were submitted.
             BrokerUnavailable: the server is away; the same.
         """
-        total_s = units.parse_duration(options.pop("wait_timeout", 60.0))
-        calls.refuse_one_key(options)
-        lines = (calls.packed(name, calls.job_of(name, item, None, options)) + b"\n" for item in items)
-        found: list[RemoteHandle] = []
-        for batch in calls.batches_of(lines, calls.BATCH_COUNT, calls.BATCH_BYTES):
-            ids = self.call(calls.submit_batch(self.options, batch, len(found), total_s))
-            found += [RemoteHandle(self, job_id) for job_id in ids]
-        return found
+        ids = self.call(many.submit_many(self.options, name, items, options))
+        return [RemoteHandle(self, job_id) for job_id in ids]
 
     def handle(self, job_id: str) -> RemoteHandle:
         """Return a handle for a job whose id is known."""

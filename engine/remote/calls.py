@@ -6,7 +6,7 @@ own or a made one, so that sending it again after a lost answer adds nothing. No
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -20,13 +20,13 @@ from ..admin import Purged
 from ..broker.views import QueueView
 from ..http.letters import DeadItem, DeadPage, DeadRetried
 from ..http.listing import JobPage
-from ..http.records import BatchReport, Cancelled, JobRecord, JobResult, JobStatus, Retried
+from ..http.records import Cancelled, JobRecord, JobResult, JobStatus, Retried
 from ..observe.fleet import WorkerView
 from ..observe.statistics import Statistics
 from ..results import too_long
 from .options import ClientOptions
 from .patience import patiently
-from .replies import BatchRejected, value_of
+from .replies import value_of
 from .wire import Call, Reply, Request, body
 
 T = TypeVar("T")
@@ -34,11 +34,7 @@ Span = float | int | str | Any
 
 #: Seconds for which one request waits for a result: below what proxies allow an answer to take.
 WAIT_S = 25.0
-#: Seconds for which a server that can wait for room in a queue is asked to.
-ROOM_S = 20.0
-#: A request of a batch: large enough that what it costs beside its jobs is little, small enough to be sent again.
-BATCH_COUNT, BATCH_BYTES = 2_000, 1024 * 1024
-JSON, NDJSON = {"content-type": "application/json"}, {"content-type": "application/x-ndjson"}
+JSON = {"content-type": "application/json"}
 
 
 def asked(options: ClientOptions, request: Request, shape: type[T], **patience: Any) -> Call[T]:
@@ -75,16 +71,29 @@ def job_path(job_id: str, *more: str) -> str:
 
 
 def job_of(
-    name: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
+    name: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+    others: Sequence[str] = ("idempotency_key", "on_full"),
 ) -> dict[str, Any]:
     """Return a job as the API takes it.
+
+    Args:
+        name: Its handler's name.
+        args: Its positional arguments.
+        kwargs: Its arguments by name.
+        options: Its options.
+        others: What the call takes beside them; for the message.
 
     Raises:
         InvalidArguments: an option is unknown, or is none of its kind.
     """
     unknown = sorted(set(options) - _WORDS.keys())
     if unknown:
-        raise InvalidArguments(f"{unknown[0]}= is no option of a submission over HTTP; it takes {', '.join(_WORDS)}")
+        raise InvalidArguments(
+            f"{unknown[0]}= is no option of a submission over HTTP; it takes {', '.join((*_WORDS, *others))}"
+        )
     job: dict[str, Any] = {"name": name, "args": list(args), "kwargs": dict(kwargs or {})}
     for word, value in options.items():
         field = _WORDS[word]
@@ -129,53 +138,14 @@ def submit(options: ClientOptions, job: dict[str, Any], key: str | None, on_full
     return status.id
 
 
-def submit_batch(options: ClientOptions, lines: list[bytes], first: int, total_s: float) -> Call[list[str]]:
-    """Submit a batch and return the ids in order; what the queue had no room for is sent again until it has.
-
-    Args:
-        options: The client's.
-        lines: The jobs.
-        first: The place of the first among all jobs; for messages.
-        total_s: Seconds to wait for room.
-
-    Raises:
-        BatchRejected: some cannot be submitted.
-        QueueFull: there was no room in that time.
-        BrokerUnavailable: the server is away.
-    """
-    ids: dict[int, str] = {}
-    places = list(range(len(lines)))
-    ends_s = time.monotonic() + total_s
-    while places:
-        content = b"".join(lines[place] for place in places)
-        headers = {**NDJSON, "idempotency-key": new_key()}
-        request = Request(
-            method="POST", path="/v1/jobs/batch", content=content, headers=headers, params={"wait_s": ROOM_S},
-            wait_s=ROOM_S,
-        )  # fmt: skip
-        reply = yield from patiently(request, options.url, max(0.0, ends_s - time.monotonic()))
-        report = understood(options, reply, BatchReport)
-        refused = {places[each.index]: each.error for each in report.rejected}
-        taken = [place for place in places if place not in refused]
-        if len(taken) != len(report.ids):
-            raise HeadraceError(f"{options.url} took {len(taken)} jobs and answered with {len(report.ids)} ids")
-        ids.update(zip(taken, report.ids, strict=True))
-        if refused and not report.accepted:
-            raise _rejected(refused, first, [ids[place] for place in sorted(ids)])
-        places = sorted(refused)  # for want of room or for good: the next answer is about them alone
-    return [ids[place] for place in sorted(ids)]
-
-
 def result(options: ClientOptions, job_id: str, timeout_s: float | None) -> Call[Any]:
     """Wait for a job's end, through outages of the server, and return what it returned."""
     ends_s = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
-        left_s = WAIT_S if ends_s is None else min(WAIT_S, max(0.0, ends_s - time.monotonic()))
-        params = {"wait_s": round(left_s, 3)}
-        request = Request(method="GET", path=job_path(job_id, "result"), params=params, wait_s=left_s)
-        total_s = None if ends_s is None else max(0.0, ends_s - time.monotonic()) + 1.0
+        left_s = None if ends_s is None else max(0.0, ends_s - time.monotonic())
+        request = Request(method="GET", path=job_path(job_id, "result"), wait_s=WAIT_S)
         try:
-            reply = yield from patiently(request, options.url, total_s)
+            reply = yield from patiently(request, options.url, left_s)
         except BrokerUnavailable as error:
             raise too_long(job_id, timeout_s or 0.0, error) from error
         if reply.status == 200:
@@ -272,41 +242,13 @@ def stats(options: ClientOptions) -> Call[Statistics]:
     return read(options, "/v1/stats", Statistics)
 
 
-def batches_of(lines: Iterator[bytes], most_count: int, most_bytes: int) -> Iterator[list[bytes]]:
-    """Yield lines in batches of bounded size; reads no further than the batch at hand."""
-    batch: list[bytes] = []
-    size_bytes = 0
-    for line in lines:
-        batch.append(line)
-        size_bytes += len(line)
-        if len(batch) >= most_count or size_bytes >= most_bytes:
-            yield batch
-            batch, size_bytes = [], 0
-    if batch:
-        yield batch
-
-
 def new_key() -> str:
     """Return an idempotency key that no other request has."""
     return secrets.token_hex(16)
 
 
-def _rejected(refused: Mapping[int, str], first: int, ids: list[str]) -> BatchRejected:
-    found = [(first + place, refused[place]) for place in sorted(refused)]
-    place, why = found[0]
-    return BatchRejected(
-        f"{len(found)} jobs were refused, the first of them the one at {place}: {why}", rejected=found, ids=ids
-    )
-
-
 def _waited(job_id: str, timeout_s: float | None) -> WaitTimeout:
     return too_long(job_id, timeout_s or 0.0)
-
-
-def refuse_one_key(options: Mapping[str, Any]) -> None:
-    """Raise InvalidArguments where the options of many jobs give all of them one unique key."""
-    if options.get("unique") is not None:
-        raise InvalidArguments(f"unique={options['unique']!r}: one key is for one job; submit each by itself")
 
 
 def _check_on_full(on_full: str) -> None:

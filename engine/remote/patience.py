@@ -11,6 +11,8 @@ from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+import msgspec
+
 from headrace.jobs.errors import HeadraceError
 
 from .replies import error_in, unknown_fate, unreachable
@@ -50,9 +52,9 @@ def patiently(
     tries_count = 0
     while True:
         left_s = float("inf") if ends_s is None else max(0.0, ends_s - clock())
-        heard = yield Send(request, min(ANSWER_TIMEOUT_S + request.wait_s, max(left_s, 0.1)))
+        heard = yield _asking(request, left_s)
         assert heard is not None
-        pause_s = _pause_s(tries_count)
+        pause_s = next_pause_s(tries_count)
         tries_count += 1
         if isinstance(heard, Lost):
             again = heard.unsent or request.repeatable
@@ -69,6 +71,15 @@ def patiently(
         yield Pause(pause_s)
 
 
+def _asking(request: Request, left_s: float) -> Send:
+    """Return one try: a server that waits is asked to end before we do, else what it has to say would be lost."""
+    if request.wait_s is None:
+        return Send(request, min(ANSWER_TIMEOUT_S, max(left_s, 0.1)))
+    wait_s = round(min(request.wait_s, left_s), 3)
+    asking = msgspec.structs.replace(request, params={**request.params, "wait_s": wait_s})
+    return Send(asking, max(wait_s + request.margin_s, min(left_s, wait_s + ANSWER_TIMEOUT_S)))
+
+
 def retry_after_s(reply: Reply) -> float:
     """Return the seconds that a reply asks to wait, by number or by date; 0 where it does not say."""
     said = reply.headers.get("retry-after", "").strip()
@@ -81,5 +92,6 @@ def retry_after_s(reply: Reply) -> float:
         return 0.0
 
 
-def _pause_s(tries_count: int) -> float:
+def next_pause_s(tries_count: int) -> float:
+    """Return the seconds to wait after so many tries."""
     return min(PAUSE_LONGEST_S, PAUSE_FIRST_S * 2.0 ** min(tries_count, 10)) * (0.5 + random.random() / 2)

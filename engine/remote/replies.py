@@ -56,10 +56,10 @@ _SHOWN_CHARS: Final = 300
 
 
 class BatchRejected(InvalidArguments):
-    """Some jobs of a batch cannot be submitted; those before and between them were.
+    """Some of many jobs cannot be submitted; all others were.
 
     Attributes:
-        rejected: For each its place among all jobs, from 0, and why.
+        rejected: For each its place among all jobs, from 0, and why; the first 10,000.
         ids: Of those that were submitted.
     """
 
@@ -75,6 +75,11 @@ class _Said(msgspec.Struct, frozen=True):
     detail: str = ""
     title: str = ""
     error: str = ""
+    queue: str = ""
+    depth: int = 0
+    bound: int = 0
+    reason: str = "length"
+    drain_s: float | None = None
 
 
 _said = msgspec.json.Decoder(_Said).decode
@@ -91,6 +96,10 @@ def error_in(reply: Reply) -> HeadraceError:
     kind = _NAMED.get(said.error) or _BY_STATUS.get(reply.status, HeadraceError)
     if kind is ConfigError:
         message += "; give a token that may do this (token=, or HEADRACE_TOKEN)"
+    if kind is QueueFull:
+        return QueueFull(
+            message, queue=said.queue, depth=said.depth, bound=said.bound, reason=said.reason, drain_s=said.drain_s
+        )
     return kind(message)
 
 

@@ -22,7 +22,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         content: Its body.
         headers: Beside those that every request has.
         repeatable: Whether it may be sent again where nobody knows whether the first was carried out.
-        wait_s: Seconds for which the server is asked to wait before it answers.
+        wait_s: Seconds for which the server is asked to wait at most before it answers; each try asks for no more than
+            the call has left. None where it does not wait.
+        margin_s: Seconds beyond that in which its answer comes, however little the call has left.
     """
 
     method: str
@@ -31,7 +33,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     content: bytes = b""
     headers: Mapping[str, str] = {}
     repeatable: bool = True
-    wait_s: float = 0.0
+    wait_s: float | None = None
+    margin_s: float = 1.0
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -33,9 +33,7 @@ from headrace import (
 )
 from headrace.config.sources import load
 from headrace.engine.http.problems import STATUSES
-from headrace.engine.remote import calls
 from headrace.engine.remote.patience import retry_after_s
-from headrace.engine.remote.replies import BatchRejected
 from headrace.engine.remote.stream import Stream, Told
 from headrace.engine.remote.wire import Reply
 
@@ -166,34 +164,6 @@ def test_waiting_outlives_an_outage_and_ends_in_time() -> None:
     with Client(server.url) as client, pytest.raises(WaitTimeout, match="could not be asked") as caught:
         client.handle("q:1-0").result(timeout=0.2)
     assert isinstance(caught.value.__cause__, BrokerUnavailable)
-
-
-def test_many_go_in_batches_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs are read as they are sent; what had no room is sent again by itself; what is wrong is named by its place."""
-    monkeypatch.setattr(calls, "BATCH_COUNT", 1000)
-    read: list[int] = []
-
-    def items() -> Iterator[tuple[int]]:
-        for number in range(2500):
-            read.append(number)
-            yield (number,)
-
-    def report(count: int, *rejected: int) -> bytes:
-        ids = [f"q:{number}-0" for number in range(count - len(rejected))]
-        refused = [{"index": index, "error": "the queue is full"} for index in rejected]
-        return answer(202, {"accepted": len(ids), "ids": ids, "rejected": refused})
-
-    with scripted(report(1000), report(1000, 7, 8), report(2), report(500)) as server, Client(server.url) as client:
-        assert 2500 == len(client.submit_many("add", items(), queue="q"))
-    assert [1000, 1000, 2, 500] == [heard.body.count(b"\n") for heard in server.heard]
-    assert 4 == len({heard.headers["idempotency-key"] for heard in server.heard})
-    assert [b"1007", b"1008"] == [line[22:26] for line in server.heard[2].body.splitlines()]
-    wrong = scripted(report(1000), report(1000, 3), report(1, 0))
-    refused = pytest.raises(BatchRejected, match="at 1003: the queue is full")
-    with wrong as server, Client(server.url) as client, refused as caught:
-        client.submit_many("add", items())
-    assert ([(1003, "the queue is full")], 999) == (caught.value.rejected, len(caught.value.ids))
-    assert read[-1] < 2500
 
 
 def test_a_token_is_sent_and_never_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
