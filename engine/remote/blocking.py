@@ -95,9 +95,7 @@ class Client(Verbs):
     ) -> None:
         self.options = client_options(url, token, timeout, verify, os.environ)
         self._transport = transport
-        self._lock = threading.Lock()
-        self._http: Any = None
-        self._pid = 0
+        self._by_pid: dict[int, _Own] = {}
 
     def __repr__(self) -> str:
         return f"<Client {self.options.url}>"
@@ -112,9 +110,10 @@ class Client(Verbs):
 
     def close(self) -> None:
         """Close its connections; the next call opens new ones."""
-        with self._lock:
-            http, self._http = self._http, None
-        if http is not None and self._pid == os.getpid():
+        own = self._own()
+        with own.lock:
+            http, own.http = own.http, None
+        if http is not None:
             http.close()
 
     def submit(
@@ -224,9 +223,21 @@ class Client(Verbs):
         return Reply(response.status_code, dict(response.headers), response.content)
 
     def _open(self) -> Any:
-        with self._lock:
-            if self._http is None or self._pid != os.getpid():  # a forked process has its parent's sockets
+        own = self._own()
+        with own.lock:
+            if own.http is None:
                 httpx = httpx_module()
-                self._http = httpx.Client(transport=self._transport, **self.options.for_httpx(httpx))
-                self._pid = os.getpid()
-            return self._http
+                own.http = httpx.Client(transport=self._transport, **self.options.for_httpx(httpx))
+            return own.http
+
+    def _own(self) -> "_Own":
+        """Return this process's; a forked one leaves its parent's alone, whose lock a thread of the parent may hold."""
+        return self._by_pid.setdefault(os.getpid(), _Own())
+
+
+class _Own:
+    """What one process opened: httpx's client, and the lock by which its threads open it once."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.http: Any = None

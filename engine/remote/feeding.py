@@ -9,16 +9,22 @@ from typing import Any
 
 import msgspec
 
+from headrace.config import logger
 from headrace.jobs.events import KINDS, Event
 
+from ..http.records import StreamedGap
+from ..observe.seldom import Seldom
 from .patience import PAUSE_FIRST_S, PAUSE_LONGEST_S, retry_after_s
 from .replies import error_in
 from .stream import Stream
 from .wire import Reply
 
+seldom = Seldom(logger("headrace.events"))
 #: The server says that it is there four times in this time.
 SILENCE_MAX_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
+#: Answers that say nothing against the request: it came too slowly, or there are too many.
+_LOST = frozenset({408, 429})
 
 
 class Feeding:
@@ -58,6 +64,9 @@ class Feeding:
                 yield msgspec.structs.replace(
                     msgspec.json.decode(told.data, type=_Event).event(told.kind), cursor=told.id
                 )
+            elif told.kind == "gap":
+                gap = msgspec.json.decode(told.data, type=StreamedGap)
+                seldom.warning("events missed", queue=gap.queue, after=gap.after, first=gap.first)
         self._last_id = self._stream.last_id  # a server may tell a place without an event
 
     def refused(self, reply: Reply) -> None:
@@ -66,7 +75,7 @@ class Feeding:
         Raises:
             HeadraceError: the request is wrong, so that another would be no better.
         """
-        if reply.status < 500 and reply.status != 429:
+        if reply.status < 500 and reply.status not in _LOST:
             raise error_in(reply)
         self._wait_s = retry_after_s(reply)
         self.lost()

@@ -1,5 +1,7 @@
 """What the clients send again, what they raise, and what they keep to themselves; against a server with a script."""
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +35,7 @@ from headrace import (
 )
 from headrace.config.sources import load
 from headrace.engine.http.problems import STATUSES
+from headrace.engine.remote.feeding import Feeding
 from headrace.engine.remote.patience import retry_after_s
 from headrace.engine.remote.stream import Stream, Told
 from headrace.engine.remote.wire import Reply
@@ -270,6 +273,38 @@ def test_an_event_without_an_end_is_refused() -> None:
         reading.feed(b"data: " + b"x" * 50_000 + b"\n")
     with pytest.raises(HeadraceError, match="more than"):
         reading.feed(b"data: " + b"x" * 50_000 + b"\n")
+
+
+def test_a_gap_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Word that events are missing becomes a warning, as where the engine itself reads them."""
+    feeding = Feeding("0", None)
+    gap = b'event: gap\ndata: {"queue": "q", "after": "1-0", "first": "9-0"}\n\n'
+    feeding.request()
+    assert [] == list(feeding.take(gap))
+    assert "events missed queue='q' after='1-0' first='9-0'" in caplog.text
+
+
+def test_a_stream_that_was_too_slow_is_connected_again() -> None:
+    """A 408 says nothing against the request: it is as good as a lost connection."""
+    event = 'event: queue.paused\nid: f\ndata: {"queue": "q"}\n\n'
+    with scripted(answer(408), stream(event)) as server, Client(server.url) as client:
+        assert "queue.paused" == next(client.events()).kind
+
+
+def test_a_forked_process_opens_its_own() -> None:
+    """Where a thread of the parent held the client's lock at the fork, the child's calls go on all the same."""
+    with scripted(DONE, DONE) as server, Client(server.url) as client:
+        client.submit("add")
+        with client._own().lock:
+            child = os.fork()
+            if child == 0:
+                try:
+                    signal.alarm(20)
+                    os._exit(0 if client.submit("add").id == "default:1-0" else 1)
+                finally:
+                    os._exit(2)
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert 2 == len(server.heard)
 
 
 @contextmanager
