@@ -217,7 +217,7 @@ class Client(Verbs):
                 timeout=step.timeout_s,
             )  # fmt: skip
         except httpx.TransportError as error:
-            return Lost(*why_lost(error))
+            return Lost(*why_lost(error, self.options.url))
         except httpx.HTTPError as error:
             raise HeadraceError(f"the answer of {self.options.url} cannot be read: {error}") from error
         return Reply(response.status_code, dict(response.headers), response.content)

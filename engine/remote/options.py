@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 URL: Final = "http://127.0.0.1:8787"
 TIMEOUT_S: Final = 30.0
 CONNECTIONS_MAX_COUNT: Final = 100
+#: What a port that speaks TLS does to a request in the clear: it answers with an alert, or hangs up.
+_NO_HTTP: Final = ("illegal request line", "illegal status line", "reset by peer", "without sending a response")
 
 
 class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +67,7 @@ def client_options(
     """
     _require_extra()
     found = (url or environ.get(CLIENT_URL_VARIABLE) or URL).rstrip("/")
-    parts = urlsplit(found)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigError(f"the API's address is written http://HOST:PORT or https://HOST:PORT, not as {parts.scheme}:")
-    if parts.username or parts.password:
-        raise ConfigError("the API's address holds a user or a password; give a token by token= or HEADRACE_TOKEN")
+    _check_url(found)
     secret = token or environ.get(CLIENT_TOKEN_VARIABLE, "").strip()
     if secret and not (secret.isascii() and secret.isprintable() and " " not in secret):
         raise ConfigError("the token has characters that no token has: blanks, line breaks or letters beyond ASCII")
@@ -88,11 +86,43 @@ def httpx_module() -> "Any":
     return importlib.import_module("httpx")
 
 
-def why_lost(error: "httpx.TransportError") -> tuple[str, bool]:
-    """Return what happened to a request in words, and whether it surely was not carried out."""
+def why_lost(error: "httpx.TransportError", url: str) -> tuple[str, bool, str]:
+    """Return what happened to a request in words, whether it surely was not carried out, and what may help."""
     httpx = httpx_module()
     said = str(error) or type(error).__name__
-    return said, isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+    return said, isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout), _advice(said, url)
+
+
+def _advice(said: str, url: str) -> str:
+    """Return what to do about a connection that TLS has to do with; empty for any other."""
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return (
+            "its certificate is not trusted here: where an authority (CA) of your own signed it, give its file by "
+            "verify=ssl.create_default_context(cafile=FILE), and call the server by a name that is in the certificate"
+        )
+    if "WRONG_VERSION_NUMBER" in said or "record layer failure" in said:
+        return f"what answers there speaks no TLS; try {url.replace('https:', 'http:', 1)}"
+    if url.startswith("http:") and any(sign in said for sign in _NO_HTTP):
+        return (
+            f"where that server speaks TLS, try https{url.removeprefix('http')}; else see that `headrace serve` runs "
+            f"there, and that the address is right"
+        )
+    return ""
+
+
+def _check_url(url: str) -> None:
+    shown = url.rpartition("@")[2]  # what is before it may be a password
+    try:
+        parts = urlsplit(url)
+        is_ours, _ = parts.scheme in {"http", "https"} and bool(parts.hostname), parts.port
+    except ValueError as error:
+        raise ConfigError(f"the API's address {shown!r} cannot be read: {error}") from None
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise ConfigError("the API's address holds a user or a password; give a token by token= or HEADRACE_TOKEN")
+    if "://" not in url:
+        raise ConfigError(f"the API's address {shown!r} does not say how it is spoken: write http://{shown}")
+    if not is_ours:
+        raise ConfigError(f"the API's address is written http://HOST:PORT or https://HOST:PORT, not {shown!r}")
 
 
 def _require_extra() -> None:

@@ -58,7 +58,7 @@ def patiently(
         tries_count += 1
         if isinstance(heard, Lost):
             again = heard.unsent or request.repeatable
-            error: HeadraceError = unreachable(url, heard.why) if again else unknown_fate(url, heard.why)
+            error: HeadraceError = unreachable(url, heard.why, heard.advice) if again else unknown_fate(url, heard.why)
         elif heard.status < 300:
             return heard
         else:

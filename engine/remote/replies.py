@@ -27,7 +27,7 @@ from headrace.jobs.outcome import Failure
 from headrace.jobs.results import error_of
 from headrace.jobs.states import State
 
-from ..http.records import JobResult
+from ..http.records import PROBLEM, JobResult
 from .wire import Reply
 
 _NAMED: Final[Mapping[str, type[HeadraceError]]] = {
@@ -92,9 +92,12 @@ def error_in(reply: Reply) -> HeadraceError:
     except msgspec.DecodeError:
         shown = reply.content[:_SHOWN_CHARS].decode(errors="replace").strip()
         said = _Said(detail=f"the server answered {reply.status}{f': {shown}' if shown else ''}")
+    is_ours = bool(said.detail) and reply.headers.get("content-type", "").startswith(PROBLEM)
     message = said.detail or said.title or f"the server answered {reply.status}"
     kind = _NAMED.get(said.error) or _BY_STATUS.get(reply.status, HeadraceError)
-    if kind is ConfigError:
+    if reply.status == 401 and is_ours:  # it says what to do, but not how this client is told
+        message += " (the client's token=, or HEADRACE_TOKEN)"
+    elif kind is ConfigError and not is_ours:
         message += "; give a token that may do this (token=, or HEADRACE_TOKEN)"
     if kind is QueueFull:
         return QueueFull(
@@ -103,10 +106,11 @@ def error_in(reply: Reply) -> HeadraceError:
     return kind(message)
 
 
-def unreachable(url: str, why: str) -> BrokerUnavailable:
+def unreachable(url: str, why: str, advice: str = "") -> BrokerUnavailable:
     """Return the error for an API that does not answer."""
+    todo = advice or "see that `headrace serve` runs there, and that the address is right"
     return BrokerUnavailable(
-        f"the API at {url} does not answer: {why}; see that `headrace serve` runs there, and that the address is right",
+        f"the API at {url} does not answer: {why}; {todo}",
         outlook=Outlook.OPEN,
     )
 

@@ -57,10 +57,12 @@ class Lost(msgspec.Struct, frozen=True):
     Attributes:
         why: What happened, in words.
         unsent: Whether it surely was not carried out, as the connection was never there.
+        advice: What may help; empty where that is to be seen to the server and the address.
     """
 
     why: str
     unsent: bool
+    advice: str = ""
 
 
 class Send(msgspec.Struct, frozen=True):

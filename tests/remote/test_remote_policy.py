@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 from scripted import answer, scripted, stream
 
@@ -36,6 +37,7 @@ from headrace import (
 from headrace.config.sources import load
 from headrace.engine.http.problems import STATUSES
 from headrace.engine.remote.feeding import Feeding
+from headrace.engine.remote.options import why_lost
 from headrace.engine.remote.patience import retry_after_s
 from headrace.engine.remote.stream import Stream, Told
 from headrace.engine.remote.wire import Reply
@@ -390,3 +392,50 @@ def test_importing_them_is_cheap() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "[]\n" == done.stdout
     assert {"Client", "AsyncClient"} <= set(headrace.__all__)
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("127.0.0.1:8787", "'127.0.0.1:8787' .* write http://127.0.0.1:8787"),
+        ("localhost:8787", "write http://localhost:8787"),
+        ("redis://h", "not 'redis://h'"),
+        ("http://h:port", "'http://h:port' cannot be read"),
+        ("u:p@h:80", "'h:80'"),
+    ],
+)
+def test_a_wrong_address_is_shown(url: str, word: str) -> None:
+    """The message quotes what was given, without a password, and says how it is written."""
+    with pytest.raises(ConfigError, match=word) as caught:
+        Client(url)
+    assert "u:p" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "end"),
+    [
+        (401, "application/problem+json", "no token. (the client's token=, or HEADRACE_TOKEN)"),
+        (403, "application/problem+json", "no token."),
+        (403, "text/plain", "no token.; give a token that may do this (token=, or HEADRACE_TOKEN)"),
+    ],
+)
+def test_a_refused_token_is_said_once(status: int, kind: str, end: str) -> None:
+    """Where the API itself says what to do, the client adds but how it is told a token."""
+    refused = answer(status, {"detail": "no token."}, content_type=kind)
+    with scripted(refused) as server, Client(server.url) as client, pytest.raises(ConfigError) as caught:
+        client.queues()
+    assert end == str(caught.value)
+
+
+ALERT = b"\x15\x03\x01\x00\x02\x02\x16"  # a TLS server's, to a request in the clear
+
+
+def test_a_mistaken_scheme_is_named() -> None:
+    """What answers by a TLS alert is to be tried by https, what speaks no TLS by http."""
+    with scripted(*[ALERT] * 50) as server, Client(server.url, timeout=0.2) as client:
+        tls = server.url.replace("http:", "https:")
+        with pytest.raises(BrokerUnavailable, match=f"try {tls}"):
+            client.queues()
+    for said in ("[SSL: WRONG_VERSION_NUMBER] wrong version number", "[SSL] record layer failure"):
+        _, _, advice = why_lost(httpx.ConnectError(said), tls)
+        assert f"what answers there speaks no TLS; try {server.url}" == advice

@@ -156,5 +156,5 @@ async def test_http2_over_tls(tmp_path: Path, certificate: tuple[str, str]) -> N
                 assert "HTTP/2" == (await client.open().get("/v1/queues")).http_version
         with Client(url, verify=trusting) as blocking:
             assert 3 == await anyio.to_thread.run_sync(lambda: blocking.submit("add", args=(1, 2)).result(timeout=30))
-        with Client(url, timeout=0.5) as stranger, pytest.raises(ConnectionError, match="certificate"):
+        with Client(url, timeout=0.5) as stranger, pytest.raises(ConnectionError, match=r"verify=.*cafile"):
             stranger.queues()
