@@ -67,7 +67,8 @@ class QueueFull(HeadraceError):
         depth: Jobs queued and delayed in it when the submission was refused.
         bound: The most it takes: jobs, or bytes where that is the reason; 0 where the reason is the server's memory.
         reason: "length", "bytes", "memory", or "backlog" for the pool inside this process.
-        drain_s: Seconds in which the queue drains at its present speed; None where that is not known.
+        drain_s: Seconds in which the queue drains at its present speed; None where that is not known, infinite while it
+            is paused.
     """
 
     def __init__(

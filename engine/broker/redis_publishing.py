@@ -4,8 +4,9 @@ Pure functions: nothing is sent here. A batch without delays and keys takes the 
 and writes is in redisio/lua/.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import OutOfMemoryError
 
@@ -20,6 +21,8 @@ from ..redisio.scripts import script
 from .port import Bound, FirstId, Submission
 from .refusals import full
 
+#: What the scripts answer instead of milliseconds while a queue is paused; see include/admission.lua.
+_PAUSED: Final = -2
 #: The kinds of batches, each with a script of its own.
 _AT_ONCE, _LATER, _KEYED = range(3)
 
@@ -65,7 +68,7 @@ def refusal(answer: Any, address: Address, queue: str, jobs: Sequence[Submission
             bound,
             depth=depth,
             held_bytes=held_bytes,
-            drain_s=None if drain_ms < 0 else drain_ms / 1000,
+            drain_s=math.inf if drain_ms == _PAUSED else None if drain_ms < 0 else drain_ms / 1000,
         )
     if isinstance(answer, OutOfMemoryError):
         return QueueFull(

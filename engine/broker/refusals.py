@@ -3,11 +3,16 @@
 Pure; the broker measures, this says it: how full the queue is, what its bound is, and how long it takes to drain.
 """
 
+import math
 from collections.abc import Sequence
+from typing import Final
 
 from headrace.jobs.errors import QueueFull
 
 from .port import Bound, Submission
+
+#: What is shown of less: a queue with jobs in it is never said to be empty at once.
+_SHOWN_MIN_S: Final = 0.1
 
 
 def full(
@@ -29,7 +34,8 @@ def full(
         bound: What would have been passed.
         depth: Jobs queued and delayed.
         held_bytes: Bytes of envelopes that the queue holds.
-        drain_s: Seconds in which it drains at its present speed; None where that is not known.
+        drain_s: Seconds in which it drains at its present speed; None where that is not known, infinite while
+            it is paused.
     """
     more_bytes = sum([len(job.body) for job in jobs])
     what, most, remedy = {
@@ -49,13 +55,26 @@ def full(
             "raise the server's maxmemory, or memory_high",
         ),
     }[reason]
-    drains = "" if drain_s is None else f"; at its present speed it is empty in {drain_s:.1f} s"
     return QueueFull(
-        f"queue {queue!r} is full: {what}{drains}; workers are slower than producers: submit again later, add workers, "
-        f"or {remedy}",
+        f"queue {queue!r} is full: {what}; {_outlook(depth, drain_s)}, or {remedy}",
         queue=queue,
         depth=depth,
         bound=most,
         reason=reason,
         drain_s=drain_s,
     )
+
+
+def _outlook(depth: int, drain_s: float | None) -> str:
+    """Say how the queue drains, and what helps."""
+    if drain_s == math.inf:
+        return (
+            "the queue is paused, so no worker takes from it: resume it (`headrace queues resume`), submit again later"
+        )
+    if depth == 0:  # the batch is larger than the bound, or running jobs hold the bytes
+        return "nothing waits in it: submit less at a time, submit again later"
+    if drain_s is None:
+        speed = "how fast it drains is not known yet"
+    else:
+        speed = f"at its present speed it is empty in {max(drain_s, _SHOWN_MIN_S):.1f} s"
+    return f"{speed}; workers are slower than producers: submit again later, add workers"

@@ -1,5 +1,7 @@
 """What every broker promises of admission: bounds by count and bytes, unique keys, and callers' own ids."""
 
+import math
+
 import pytest
 from making import FREE, HOUR_MS, QUEUE, Advance, Join, body, dead, done, fetch, states, submit
 from places import FullBroker, Place
@@ -54,6 +56,21 @@ def test_the_bound_by_bytes_refuses_the_whole_batch(broker: FullBroker, delay_ms
     add(broker, job, bound=bound)
     view = broker.queues([QUEUE])[0]
     assert 3 == view.queued + view.delayed
+
+
+@pytest.mark.parametrize("job", [Submission(body()), Submission(body(), 60_000), keyed("k")])
+def test_a_full_queue_that_is_paused_is_refused_as_such(broker: FullBroker, job: Submission) -> None:
+    """It has no speed, and what helps is to resume it."""
+    bound = Bound(length=1)
+    add(broker, Submission(body()), bound=bound)
+    broker.pause(QUEUE, True)
+    with pytest.raises(QueueFull, match=r"paused.*resume") as caught:
+        add(broker, job, bound=bound)
+    assert (math.inf, 1) == (caught.value.drain_s, caught.value.depth)
+    broker.pause(QUEUE, False)
+    with pytest.raises(QueueFull, match="not known yet; workers are slower") as caught:
+        add(broker, job, bound=bound)
+    assert caught.value.drain_s is None
 
 
 def test_what_ends_makes_room_by_bytes(broker: FullBroker, join: Join) -> None:
