@@ -100,9 +100,12 @@ class _Body:
 
     async def receive(self) -> "HTTPReceiveMessage":
         """Return the next piece; raises TooSlow."""
-        if self._left_bytes == 0 or not self._has_more:  # who still receives waits for the client's end
-            self._has_more = False
+        if not self._has_more:  # who still receives waits for the client's end
             return await self._receive()  # type: ignore[return-value]  # of a request over HTTP
+        if self._left_bytes == 0:
+            last: HTTPReceiveMessage = await self._receive()  # type: ignore[assignment]
+            self._has_more = bool(last.get("more_body", False))
+            return last
         self._touched = True
         began_s = time.monotonic()
         message = await _within(self._receive, self._pace.left_s)
