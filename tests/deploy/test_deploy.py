@@ -88,6 +88,41 @@ def test_prometheus_scrapes_what_the_rules_speak_of() -> None:
     assert all((DEPLOY / "prometheus" / name).exists() for name in config["rule_files"])
 
 
+def test_the_scrape_job_says_how_to_send_a_token() -> None:
+    """The lines for a token and for TLS are there to be uncommented, and are the scrape job's own then."""
+    text = (DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
+    opened = re.sub(
+        r"^    # (?=authorization:|  credentials_file:|scheme:|tls_config:|  ca_file:)",
+        "    ",
+        text,
+        flags=re.MULTILINE,
+    )
+    (job,) = yaml.safe_load(opened)["scrape_configs"]
+    assert ({"credentials_file"}, "https") == (job["authorization"].keys(), job["scheme"])
+    assert {"ca_file"} == job["tls_config"].keys()
+    assert "headrace token new --name prometheus --scope read" in (DEPLOY / "README.md").read_text(encoding="utf-8")
+
+
+def test_there_is_a_folder_that_can_be_written() -> None:
+    """Everything else is read-only: the data folder is one that unit, image and stack let headrace write to."""
+    unit = (DEPLOY / "systemd" / "headrace-worker.service").read_text(encoding="utf-8")
+    assert {"StateDirectory=headrace", "Environment=XDG_STATE_HOME=/var/lib/headrace"} <= set(unit.splitlines())
+    work = loaded("docker/compose.yml")["services"]["work"]
+    assert ["work:/var/lib/headrace"] == work["volumes"]
+    assert "/var/lib/headrace" == work["environment"]["XDG_STATE_HOME"]
+    assert "work" in loaded("docker/compose.yml")["volumes"]
+    image = (DEPLOY / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    assert "install --directory --owner 10001 --mode 0700 /var/lib/headrace" in image
+
+
+def test_the_image_publishes_nothing_that_has_no_token() -> None:
+    """The API binds the container's loopback, so no port is exposed."""
+    lines = (DEPLOY / "docker" / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    assert any(line.startswith("CMD ") and '"127.0.0.1:8787"' in line for line in lines)
+    assert [] == [line for line in lines if line.startswith("EXPOSE")]
+    assert "ports" not in loaded("docker/compose.yml")["services"]["work"]
+
+
 def test_the_image_runs_as_nobody_and_takes_signals() -> None:
     """It has a user of its own, the exec form, SIGTERM as its stop signal, and a health check of /healthz."""
     lines = (DEPLOY / "docker" / "Dockerfile").read_text(encoding="utf-8").splitlines()
