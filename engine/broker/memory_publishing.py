@@ -76,5 +76,6 @@ def _full(queue: MemoryQueue, reason: str, jobs: Sequence[Submission], bound: Bo
         bound,
         depth=depth,
         held_bytes=queue.held_bytes,
-        drain_s=depth / per_s if per_s else None,
+        drain_s=depth / per_s if per_s and not queue.paused else None,
+        paused=queue.paused,
     )

@@ -5,7 +5,7 @@ and writes is in redisio/lua/.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import OutOfMemoryError
 
@@ -20,6 +20,8 @@ from ..redisio.scripts import script
 from .port import Bound, FirstId, Submission
 from .refusals import full
 
+#: What the scripts answer instead of milliseconds while a queue is paused; see include/admission.lua.
+_PAUSED: Final = -2
 #: The kinds of batches, each with a script of its own.
 _AT_ONCE, _LATER, _KEYED = range(3)
 
@@ -66,6 +68,7 @@ def refusal(answer: Any, address: Address, queue: str, jobs: Sequence[Submission
             depth=depth,
             held_bytes=held_bytes,
             drain_s=None if drain_ms < 0 else drain_ms / 1000,
+            paused=drain_ms == _PAUSED,
         )
     if isinstance(answer, OutOfMemoryError):
         return QueueFull(

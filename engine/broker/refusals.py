@@ -4,10 +4,14 @@ Pure; the broker measures, this says it: how full the queue is, what its bound i
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from headrace.jobs.errors import QueueFull
 
 from .port import Bound, Submission
+
+#: What is shown of less: a queue with jobs in it is never said to be empty at once.
+_SHOWN_MIN_S: Final = 0.1
 
 
 def full(
@@ -19,6 +23,7 @@ def full(
     depth: int,
     held_bytes: int = 0,
     drain_s: float | None = None,
+    paused: bool = False,
 ) -> QueueFull:
     """Return the error of a refusal.
 
@@ -30,6 +35,7 @@ def full(
         depth: Jobs queued and delayed.
         held_bytes: Bytes of envelopes that the queue holds.
         drain_s: Seconds in which it drains at its present speed; None where that is not known.
+        paused: Whether workers leave the queue alone.
     """
     more_bytes = sum([len(job.body) for job in jobs])
     what, most, remedy = {
@@ -49,13 +55,27 @@ def full(
             "raise the server's maxmemory, or memory_high",
         ),
     }[reason]
-    drains = "" if drain_s is None else f"; at its present speed it is empty in {drain_s:.1f} s"
     return QueueFull(
-        f"queue {queue!r} is full: {what}{drains}; workers are slower than producers: submit again later, add workers, "
-        f"or {remedy}",
+        f"queue {queue!r} is full: {what}; {_outlook(depth, drain_s, paused=paused)}, or {remedy}",
         queue=queue,
         depth=depth,
         bound=most,
         reason=reason,
         drain_s=drain_s,
+        paused=paused,
     )
+
+
+def _outlook(depth: int, drain_s: float | None, *, paused: bool) -> str:
+    """Say how the queue drains, and what helps."""
+    if paused:
+        return (
+            "the queue is paused, so no worker takes from it: resume it (`headrace queues resume`), submit again later"
+        )
+    if depth == 0:  # the batch is larger than the bound, or running jobs hold the bytes
+        return "nothing waits in it: submit less at a time, submit again later"
+    if drain_s is None:
+        speed = "how fast it drains is not known yet"
+    else:
+        speed = f"at its present speed it is empty in {max(drain_s, _SHOWN_MIN_S):.1f} s"
+    return f"{speed}; workers are slower than producers: submit again later, add workers"

@@ -51,6 +51,8 @@ FLEET_STALE_S: Final = 2.0
 #: A full queue has room again once a job has ended, and for a batch of clients once a tenth of it has.
 ROOM_SHARE: Final = 0.1
 RETRY_AFTER_MAX_S: Final = 60
+#: A paused queue has room only after somebody resumes it: soon enough to see that, and not a second apart.
+PAUSED_RETRY_AFTER_S: Final = 10
 READING_THREADS_COUNT: Final = 4
 WRITING_THREADS_COUNT: Final = 4
 
@@ -237,6 +239,8 @@ class Gateway:
 
     def retry_after_s(self, error: QueueFull) -> int:
         """Return the seconds after which a full queue has room for more than a few; 1 where its speed is unknown."""
+        if error.paused:
+            return PAUSED_RETRY_AFTER_S
         if error.drain_s is not None:
             return max(1, min(RETRY_AFTER_MAX_S, math.ceil(error.drain_s * ROOM_SHARE)))
         drained_per_s = sum(record.report.drained_per_s.get(error.queue, 0.0) for record in self._fleet.workers)

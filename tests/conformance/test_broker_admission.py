@@ -56,6 +56,21 @@ def test_the_bound_by_bytes_refuses_the_whole_batch(broker: FullBroker, delay_ms
     assert 3 == view.queued + view.delayed
 
 
+@pytest.mark.parametrize("job", [Submission(body()), Submission(body(), 60_000), keyed("k")])
+def test_a_full_queue_that_is_paused_is_refused_as_such(broker: FullBroker, job: Submission) -> None:
+    """It has no speed, and what helps is to resume it."""
+    bound = Bound(length=1)
+    add(broker, Submission(body()), bound=bound)
+    broker.pause(QUEUE, True)
+    with pytest.raises(QueueFull, match=r"paused.*resume") as caught:
+        add(broker, job, bound=bound)
+    assert (True, None, 1) == (caught.value.paused, caught.value.drain_s, caught.value.depth)
+    broker.pause(QUEUE, False)
+    with pytest.raises(QueueFull, match="not known yet; workers are slower") as caught:
+        add(broker, job, bound=bound)
+    assert not caught.value.paused
+
+
 def test_what_ends_makes_room_by_bytes(broker: FullBroker, join: Join) -> None:
     """Bytes are taken off when jobs are done and when they go to the dead letters; what is tried again keeps them."""
     bound, worker = Bound(size_bytes=3 * SIZE), join("w")

@@ -159,6 +159,24 @@ async def test_a_full_queue_says_when_to_come_again() -> None:
         assert (429, "20") == (response.status_code, response.headers["retry-after"])
 
 
+async def test_a_full_queue_that_is_paused_says_so() -> None:
+    """No speed is made up for it: the detail says that it is paused and what helps, Retry-After is not a second."""
+    broker, job = MemoryBroker(), {"name": "add", "args": [1]}
+    publish(broker)
+    async with asking(broker, Settings(max_queue_length=2)) as client:
+        for _ in range(2):
+            await client.post("/v1/jobs", json=job)
+        await client.post("/v1/queues/sums/pause")
+        response = await client.post("/v1/jobs", json=job)
+        status, detail = problem(response)
+        assert (429, "10") == (status, response.headers["retry-after"])
+        assert "paused" in detail
+        assert "resume" in detail
+        assert "speed" not in detail
+        await client.post("/v1/queues/sums/resume")
+        assert "paused" not in problem(await client.post("/v1/jobs", json=job))[1]
+
+
 async def test_a_broker_that_is_away_is_a_503() -> None:
     """While the broker is away a submission is a 503 with Retry-After, and works again once it is back."""
     broker = MemoryBroker()

@@ -68,6 +68,17 @@ def test_a_refusal_says_how_fast_the_queue_drains(opened: Open, client: redis.Re
     assert 2.0 == pytest.approx(second.value.drain_s, abs=0.3)
 
 
+def test_a_refusal_never_says_that_a_queue_with_jobs_is_empty_at_once(opened: Open, client: redis.Redis) -> None:
+    """However fast it was a moment ago, the least that is shown is a tenth of a second."""
+    broker, bound = opened(), Bound(length=3)
+    broker.publish("q", [Submission(BODY)] * 3, "", bound)
+    now_ms = int(client.time()[0]) * 1000
+    client.hset(META, mapping={"drain_at": now_ms + 500, "drained": 0, "drain_rate": "50000"})
+    client.hincrby(META, "drain_at", -500)
+    with pytest.raises(QueueFull, match=r"empty in 0\.1 s"):
+        broker.publish("q", [Submission(BODY)], "", bound)
+
+
 def test_a_key_whose_job_is_gone_is_taken_over(opened: Open, client: redis.Redis) -> None:
     """When somebody deletes a queue's entries by hand, their unique keys block nobody."""
     broker = opened()

@@ -1,10 +1,12 @@
 -- Whether a queue takes a batch; included by the scripts that add jobs.
 --
--- keys   {jobs = stream, delayed = zset, meta = hash; its fields bytes, memory_* and drain_* are read and written}
+-- keys   {jobs = stream, delayed = zset, meta = hash; its fields bytes, memory_* and drain_* are read and written, paused
+--        is read}
 -- group  the consumer group
 -- bound  {length = jobs queued and delayed, bytes = of envelopes, memory = share of maxmemory}, texts; "0" for none
 -- count, bytes  of the batch
--- Returns nil when it takes it, else the answer: {reason, depth, bytes held, milliseconds until it is drained, or -1}.
+-- Returns nil when it takes it, else the answer: {reason, depth, bytes held, milliseconds until it is drained, -1 where
+-- that is not known, -2 while the queue is paused}.
 local function refusal(keys, group, bound, count, bytes)
   local most, most_bytes, high = tonumber(bound.length), tonumber(bound.bytes), tonumber(bound.memory)
   local length = redis.call('XLEN', keys.jobs) + redis.call('ZCARD', keys.delayed)
@@ -69,5 +71,6 @@ local function refusal(keys, group, bound, count, bytes)
     end
     if rate > 0 then drain = math.floor(length * 1000 / rate) end
   end
+  if redis.call('HEXISTS', keys.meta, 'paused') == 1 then drain = -2 end
   return {reason, length, held, drain}
 end
