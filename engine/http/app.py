@@ -21,6 +21,7 @@ from .deadlines import paced
 from .description import Description
 from .gate import Gate, gated
 from .gateway import Gateway
+from .heads import with_heads
 from .hot import fronted
 from .problems import problem_of_fault, problem_of_headrace, problem_of_http
 from .routes import dead, description, events, health, jobs, listing, metrics, queues, statistics, workers
@@ -79,4 +80,4 @@ def make_app(gateway: Gateway, *, guarded: bool = True) -> ASGIApp:
     behind: ASGIApp = fronted(answered(app), gateway)
     if guarded or settings.http.tokens:
         behind = gated(behind, Gate(settings))
-    return with_cors(paced(behind, settings.http.body_timeout_s), settings.http.cors_origins)
+    return with_heads(with_cors(paced(behind, settings.http.body_timeout_s), settings.http.cors_origins))
