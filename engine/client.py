@@ -221,5 +221,5 @@ def waited_too_long(error: QueueFull, waited_s: float) -> QueueFull:
     """Return the error of a wait for room that ended before there was any."""
     return QueueFull(
         f"waited {waited_s:g} s for room: {error}", queue=error.queue, depth=error.depth, bound=error.bound,
-        reason=error.reason, drain_s=error.drain_s, paused=error.paused,
+        reason=error.reason, drain_s=error.drain_s,
     )  # fmt: skip

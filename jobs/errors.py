@@ -67,8 +67,8 @@ class QueueFull(HeadraceError):
         depth: Jobs queued and delayed in it when the submission was refused.
         bound: The most it takes: jobs, or bytes where that is the reason; 0 where the reason is the server's memory.
         reason: "length", "bytes", "memory", or "backlog" for the pool inside this process.
-        drain_s: Seconds in which the queue drains at its present speed; None where that is not known.
-        paused: Whether the queue is paused: it does not drain until it is resumed.
+        drain_s: Seconds in which the queue drains at its present speed; None where that is not known, infinite while it
+            is paused.
     """
 
     def __init__(
@@ -80,7 +80,6 @@ class QueueFull(HeadraceError):
         bound: int = 0,
         reason: str = "length",
         drain_s: float | None = None,
-        paused: bool = False,
     ) -> None:
         super().__init__(message)
         self.queue = queue
@@ -88,7 +87,6 @@ class QueueFull(HeadraceError):
         self.bound = bound
         self.reason = reason
         self.drain_s = drain_s
-        self.paused = paused
 
 
 class PayloadTooLarge(HeadraceError):

@@ -3,6 +3,7 @@
 Works on a queue whose lock the caller holds; owns nothing.
 """
 
+import math
 from collections.abc import Sequence
 
 from headrace.jobs.errors import QueueFull
@@ -76,6 +77,5 @@ def _full(queue: MemoryQueue, reason: str, jobs: Sequence[Submission], bound: Bo
         bound,
         depth=depth,
         held_bytes=queue.held_bytes,
-        drain_s=depth / per_s if per_s and not queue.paused else None,
-        paused=queue.paused,
+        drain_s=math.inf if queue.paused else depth / per_s if per_s else None,
     )

@@ -4,6 +4,7 @@ Pure functions: nothing is sent here. A batch without delays and keys takes the 
 and writes is in redisio/lua/.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -67,8 +68,7 @@ def refusal(answer: Any, address: Address, queue: str, jobs: Sequence[Submission
             bound,
             depth=depth,
             held_bytes=held_bytes,
-            drain_s=None if drain_ms < 0 else drain_ms / 1000,
-            paused=drain_ms == _PAUSED,
+            drain_s=math.inf if drain_ms == _PAUSED else None if drain_ms < 0 else drain_ms / 1000,
         )
     if isinstance(answer, OutOfMemoryError):
         return QueueFull(

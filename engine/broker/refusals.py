@@ -3,6 +3,7 @@
 Pure; the broker measures, this says it: how full the queue is, what its bound is, and how long it takes to drain.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -23,7 +24,6 @@ def full(
     depth: int,
     held_bytes: int = 0,
     drain_s: float | None = None,
-    paused: bool = False,
 ) -> QueueFull:
     """Return the error of a refusal.
 
@@ -34,8 +34,8 @@ def full(
         bound: What would have been passed.
         depth: Jobs queued and delayed.
         held_bytes: Bytes of envelopes that the queue holds.
-        drain_s: Seconds in which it drains at its present speed; None where that is not known.
-        paused: Whether workers leave the queue alone.
+        drain_s: Seconds in which it drains at its present speed; None where that is not known, infinite while
+            it is paused.
     """
     more_bytes = sum([len(job.body) for job in jobs])
     what, most, remedy = {
@@ -56,19 +56,18 @@ def full(
         ),
     }[reason]
     return QueueFull(
-        f"queue {queue!r} is full: {what}; {_outlook(depth, drain_s, paused=paused)}, or {remedy}",
+        f"queue {queue!r} is full: {what}; {_outlook(depth, drain_s)}, or {remedy}",
         queue=queue,
         depth=depth,
         bound=most,
         reason=reason,
         drain_s=drain_s,
-        paused=paused,
     )
 
 
-def _outlook(depth: int, drain_s: float | None, *, paused: bool) -> str:
+def _outlook(depth: int, drain_s: float | None) -> str:
     """Say how the queue drains, and what helps."""
-    if paused:
+    if drain_s == math.inf:
         return (
             "the queue is paused, so no worker takes from it: resume it (`headrace queues resume`), submit again later"
         )

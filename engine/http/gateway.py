@@ -239,7 +239,7 @@ class Gateway:
 
     def retry_after_s(self, error: QueueFull) -> int:
         """Return the seconds after which a full queue has room for more than a few; 1 where its speed is unknown."""
-        if error.paused:
+        if error.drain_s == math.inf:
             return PAUSED_RETRY_AFTER_S
         if error.drain_s is not None:
             return max(1, min(RETRY_AFTER_MAX_S, math.ceil(error.drain_s * ROOM_SHARE)))
