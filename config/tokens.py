@@ -10,6 +10,10 @@ import msgspec
 
 Scope = Literal["submit", "read", "admin"]
 NAME_MAX_CHARS: Final = 100
+_NO_HASH: Final = (
+    "; sha256 takes the 64 lower-case hexadecimal digits that `headrace token new` prints beside the token, not the "
+    "token itself"
+)
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,7 +44,8 @@ def parse_tokens(value: object) -> tuple[Token, ...]:
         else:
             tokens = msgspec.convert(value, tuple[Token, ...])
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise ValueError(f"the tokens are not a list of {{name, sha256, scopes, expires}}: {error}") from None
+        hint = _NO_HASH if "sha256`" in str(error) and "regex" in str(error) else ""
+        raise ValueError(f"the tokens are not a list of {{name, sha256, scopes, expires}}: {error}{hint}") from None
     names = [token.name for token in tokens]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two tokens have the name {twice[0]!r}; each needs its own")

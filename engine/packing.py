@@ -58,7 +58,6 @@ def duplicate(job: Submission, job_id: str) -> DuplicateJob | None:
         return None
     what = f"the id {job.caller_id!r}" if job.caller_id else f"the unique key {job.unique!r}"
     return DuplicateJob(
-        f'job {job_id} has {what} already; wait for it, submit with another, or with on_duplicate="return" for its '
-        f"handle",
+        f"job {job_id} has {what} already; {DUPLICATE_REMEDY}",
         job_id=str(job_id),
     )

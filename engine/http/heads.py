@@ -1,7 +1,7 @@
 """HEAD, as load balancers and uptime checks send it: answered as GET is, status and headers, but without its body.
 
-It stands outermost, so that the gate asks of it what it asks of GET, and no route knows of it. A stream of events has no
-end to wait for, so HEAD is no method of it. No state.
+It stands outermost, so that the gate asks of it what it asks of GET, and no route knows of it. A stream of events has
+no end to wait for, so HEAD is no method of it. No state.
 """
 
 from typing import TYPE_CHECKING, Any, Final, cast

@@ -198,6 +198,14 @@ def test_a_malformed_token_is_refused_without_showing_its_hash(tmp_path: Path, w
     assert SHA256 not in found.lower()
 
 
+def test_a_token_in_the_place_of_its_hash_is_named_as_such(tmp_path: Path) -> None:
+    """It is said what belongs there, and the token is not repeated."""
+    text = '[{"name": "ci", "sha256": "headrace_abcdef", "scopes": ["read"]}]'
+    (found,) = problems(tmp_path, environ={"HEADRACE_HTTP__TOKENS": text})
+    assert "64 lower-case hexadecimal digits that `headrace token new` prints" in found
+    assert "abcdef" not in found
+
+
 def test_two_tokens_of_one_name_are_refused(tmp_path: Path) -> None:
     """Logs and revocation go by the name."""
     token = {"name": "ci", "sha256": SHA256, "scopes": ["read"]}
