@@ -4,6 +4,7 @@ The one place where a producer's clock is read: `expires` counts from here. No s
 """
 
 import time
+from typing import Final
 
 from headrace.config.settings import Settings
 from headrace.jobs import codec
@@ -12,6 +13,9 @@ from headrace.jobs.submission import SubmitOptions, check_size, own_envelope
 from headrace.jobs.unique import Unique
 
 from .broker.port import Bound, FirstId, Submission
+
+#: How the error of a duplicate ends; the HTTP API has other remedies.
+DUPLICATE_REMEDY: Final = 'wait for it, submit with another, or with on_duplicate="return" for its handle'
 
 
 def bound_of(settings: Settings) -> Bound:

@@ -22,6 +22,8 @@ OnFull = Literal["reject", "wait"]
 UNSET: Final = msgspec.UNSET
 #: A hundred years: no server lives longer, and milliseconds stay exact as the doubles that Redis sorts by.
 DELAY_MAX_S: Final = 100 * limits.PERIOD_MAX_S
+#: What is said of a submission with both.
+DELAY_AND_AT: Final = "give delay= or at=, not both"
 
 
 class SubmitOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +85,7 @@ def submit_options(
         InvalidArguments: one is out of its bounds; the message names it.
     """
     if delay is not None and at is not None:
-        raise InvalidArguments("give delay= or at=, not both")
+        raise InvalidArguments(DELAY_AND_AT)
     due_at_ms = 0 if at is None else max(1, _moment_ms("at", at))
     delay_ms = round((_span("delay", delay, DELAY_MAX_S) or 0.0) * 1000)
     expires_ms, expires_at_ms = _expiry(expires)

@@ -28,7 +28,8 @@ def media_type(request: Request[Any, Any, Any], accepted: tuple[str, ...]) -> st
     if named in accepted or (named == FORM and "origin" not in headers):
         return named
     shown = repr(named) if named else "none"
-    raise Refused(415, f"the body's Content-Type is {shown}; send it as {' or '.join(accepted)}")
+    why = " and there is an Origin, so a page in a browser may have sent it" if named == FORM else ""
+    raise Refused(415, f"the body's Content-Type is {shown}{why}; send it as {' or '.join(accepted)}")
 
 
 def shown(error: Exception) -> str:

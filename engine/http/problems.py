@@ -24,8 +24,10 @@ from headrace.jobs.errors import (
     UnknownHandler,
 )
 
+from .contract import MOUNTED_AT
 from .gateway import Gateway
 from .records import PROBLEM, Problem
+from .wording import in_http
 
 log = logger("headrace.http")
 
@@ -59,10 +61,13 @@ def problem_of_http(request: Request[Any, Any, Any], error: Exception) -> Respon
         return problem_of_fault(request, error)
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
     detail = _DETAILS.get(error.status_code, "") if not isinstance(error, Refused) else error.detail
+    root: str = request.scope.get(MOUNTED_AT, "")  # type: ignore[assignment]  # our own word beside ASGI's
     if error.status_code == 405:
-        detail = f"{request.method} is not a method of {request.url.path}; it takes {headers.get('allow', 'others')}"
+        detail = (
+            f"{request.method} is not a method of {root}{request.url.path}; it takes {headers.get('allow', 'others')}"
+        )
     if error.status_code == 404 and not isinstance(error, Refused):
-        detail = f"there is nothing at {request.url.path}; /openapi.json lists what there is"
+        detail = f"there is nothing at {root}{request.url.path}; {root}/openapi.json lists what there is"
     if isinstance(error, ValidationException):
         detail = _invalid(error)
     return respond(error.status_code, detail or error.detail, headers=headers)
@@ -92,7 +97,7 @@ def answer_to(error: Exception, gateway: Gateway, method: str, path: str) -> tup
         headers["Retry-After"] = str(gateway.retry_after_s(error))
     elif isinstance(error, BrokerUnavailable):
         headers["Retry-After"] = str(BROKER_RETRY_AFTER_S)
-    return status, headers, body(status, str(error), type(error).__name__)
+    return status, headers, body(status, in_http(str(error)), type(error).__name__)
 
 
 def _fault(error: Exception, method: str, path: str) -> bytes:

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from .records import Rejection
+from .wording import in_http
 
 #: Rejections that are listed: each has its reason, some 100 bytes, and a client that has so many has them all.
 REJECTED_MAX_COUNT: Final = 10_000
@@ -60,6 +61,7 @@ class Report:
         """Note that a job was not submitted."""
         self.rejected_count += 1
         if len(self._rejected) < REJECTED_MAX_COUNT:
+            why = in_http(why)
             shown = why if len(why) <= ERROR_MAX_CHARS else f"{why[:ERROR_MAX_CHARS]}..."
             self._rejected.append(Rejection(index, shown))
 

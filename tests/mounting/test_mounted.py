@@ -38,6 +38,17 @@ async def calling(
         yield found
 
 
+async def test_what_is_not_there_is_named_where_it_is_mounted() -> None:
+    """The path of a 404 and of a 405, and the way to the document, have the prefix."""
+    app = made().asgi()
+    async with calling(app, root="/jobs") as client:
+        assert (404, "there is nothing at /jobs/v2; /jobs/openapi.json lists what there is") == problem(
+            await client.get("/v2")
+        )
+        assert "of /jobs/v1/stats;" in problem(await client.delete("/v1/stats"))[1]
+    await app.aclose()
+
+
 async def test_it_shares_the_engines_workers_and_ends_with_them() -> None:
     """Inside `engine.running()` its jobs run; when the block ends, so do its waits, and the connection is closed."""
     engine = made()
