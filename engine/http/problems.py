@@ -3,6 +3,7 @@
 A fault inside is logged with its traceback and answered without it. No state.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -103,10 +104,10 @@ def answer_to(error: Exception, gateway: Gateway, method: str, path: str) -> tup
 
 def _full(status: int, error: QueueFull) -> bytes:
     """Return the problem of a full queue, with its figures."""
-    drain_s = msgspec.UNSET if error.drain_s is None else error.drain_s
+    drain_s = msgspec.UNSET if error.drain_s is None or math.isinf(error.drain_s) else error.drain_s  # paused: never
     return msgspec.json.encode(
         Problem(
-            HTTPStatus(status).phrase, status, str(error), error=type(error).__name__, queue=error.queue,
+            HTTPStatus(status).phrase, status, in_http(str(error)), error=type(error).__name__, queue=error.queue,
             depth=error.depth, bound=error.bound, reason=error.reason, drain_s=drain_s,
         )
     )  # fmt: skip

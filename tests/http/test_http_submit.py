@@ -166,14 +166,14 @@ async def test_a_full_queue_that_is_paused_says_so() -> None:
     async with asking(broker, Settings(max_queue_length=2)) as client:
         for _ in range(2):
             await client.post("/v1/jobs", json=job)
-        await client.post("/v1/queues/sums/pause")
+        broker.pause("sums", True)
         response = await client.post("/v1/jobs", json=job)
         status, detail = problem(response)
         assert (429, "10") == (status, response.headers["retry-after"])
         assert "paused" in detail
         assert "resume" in detail
         assert "speed" not in detail
-        await client.post("/v1/queues/sums/resume")
+        broker.pause("sums", False)
         assert "paused" not in problem(await client.post("/v1/jobs", json=job))[1]
 
 
