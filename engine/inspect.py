@@ -4,6 +4,7 @@ The one source of the command line and the API. Blocking functions over a broker
 with a loop hop to a thread.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -25,7 +26,30 @@ from .observe.merging import merge
 from .observe.statistics import QueueFigures, Statistics
 from .observe.summary import summarize
 
-T = TypeVar("T")
+T = TypeVar("T", JobView, DeadLetter)
+
+
+class Effort:
+    """How much one request may still take of the server; once it is spent, a page comes short. Owned by the request.
+
+    Args:
+        turns: Looks at the server that leave something to look at; ten that find the end of a queue count as one.
+        size_bytes: What is found, by what its envelopes take.
+    """
+
+    def __init__(self, turns: int, size_bytes: float = math.inf) -> None:
+        self._tenths = turns * 10
+        self._bytes = size_bytes
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing is left."""
+        return self._tenths <= 0 or self._bytes <= 0
+
+    def spend(self, found: Sequence[JobView | DeadLetter], is_more: bool) -> None:
+        """Count a look at the server."""
+        self._tenths -= 10 if is_more else 1
+        self._bytes -= sum(len(each.body) for each in found)
 
 
 def own_statistics(worker: Worker) -> Statistics:
@@ -220,24 +244,35 @@ def dead_letter(views: BrokerViews, job_id: str) -> DeadLetter:
     return letter
 
 
-def dead(views: BrokerViews, queue: str | None, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
+def dead(
+    views: BrokerViews, queue: str | None, cursor: str, limit: int, effort: Effort | None = None
+) -> tuple[list[DeadLetter], str]:
     """Return a page of dead letters, newest first in each queue, and the cursor of the next page; "" at the end.
+
+    The page holds `limit`, or all that there are; with an effort, what that was enough for.
 
     Raises:
         InvalidArguments: the cursor is none that a page gave.
     """
-    return _paged(views, queue, cursor, limit, views.dead)
+    return _paged(views, queue, cursor, limit, views.dead, effort)
 
 
 def jobs(
-    views: BrokerViews, queue: str | None, state: State | None, cursor: str, limit: int
+    views: BrokerViews, queue: str | None, state: State | None, cursor: str, limit: int, effort: Effort | None = None
 ) -> tuple[list[JobView], str]:
     """Return a page of jobs that have not ended, queue by queue, and the cursor of the next page; "" at the end.
+
+    The page holds `limit`, or all that there are; with an effort, what that was enough for.
 
     Raises:
         InvalidArguments: the cursor is none that a page gave.
     """
-    return _paged(views, queue, cursor, limit, lambda name, inner, count: views.jobs(name, state, inner, count))
+    return _paged(views, queue, cursor, limit, lambda name, inner, count: views.jobs(name, state, inner, count), effort)
+
+
+def cursor_after(view: JobView) -> str:
+    """Return the cursor of a page of `jobs` that ended with this one of its items."""
+    return f"{view.queue}|{view.place}"
 
 
 def time_of(at_ms: int) -> str:
@@ -251,7 +286,12 @@ def _read(reports: Mapping[str, bytes]) -> list[FleetRecord]:
 
 
 def _paged(
-    views: BrokerViews, queue: str | None, cursor: str, limit: int, turn: Callable[[str, str, int], tuple[list[T], str]]
+    views: BrokerViews,
+    queue: str | None,
+    cursor: str,
+    limit: int,
+    turn: Callable[[str, str, int], tuple[list[T], str]],
+    effort: Effort | None,
 ) -> tuple[list[T], str]:
     """Page through queues one after the other; a cursor is "queue|cursor inside the queue"."""
     if cursor and "|" not in cursor:
@@ -262,16 +302,17 @@ def _paged(
     for position, name in enumerate(names):
         if at and name < at:
             continue
-        start = inner if name == at else ""
-        while len(found) < limit:
+        start, is_over = inner if name == at else "", False
+        while not is_over:
             page, start = turn(name, start, limit - len(found))
             found += page
-            if not start:
-                break
-        if len(found) >= limit:
-            if start:
-                return found, f"{name}|{start}"
-            return found, f"{names[position + 1]}|" if position + 1 < len(names) else ""
+            if effort is not None:
+                effort.spend(page, bool(start))
+            if len(found) >= limit or (effort is not None and effort.is_spent):
+                if start:
+                    return found, f"{name}|{start}"
+                return found, f"{names[position + 1]}|" if position + 1 < len(names) else ""
+            is_over = not start
     return found, ""
 
 

@@ -76,7 +76,7 @@ class MemoryViews:
             there = memory.queues.get(queue)
             fitting = ((_age_key(job.id), job) for job in _jobs_in(there, state)) if there else ()
             page = heapq.nsmallest(limit + 1, (pair for pair in fitting if pair[0] > after), key=lambda pair: pair[0])
-            views = [_live(queue, job) for _, job in page[:limit]]
+            views = [_live(queue, job, job.id) for _, job in page[:limit]]
         return views, views[-1].id if len(page) > limit else ""
 
     def dead(self, queue: str, cursor: str, limit: int) -> tuple[list[DeadLetter], str]:
@@ -229,7 +229,7 @@ def _find(state: MemoryState, job_id: str, now_ms: int) -> JobView | None:
     return JobView(id=job_id, queue=queue.name, state=None) if queue.existed(parsed) else None
 
 
-def _live(queue: str, job: Job) -> JobView:
+def _live(queue: str, job: Job, place: str = "") -> JobView:
     return JobView(
         id=job.id,
         queue=queue,
@@ -239,6 +239,7 @@ def _live(queue: str, job: Job) -> JobView:
         deliveries=job.deliveries + job.interruptions,
         interruptions=job.interruptions,
         worker=job.source.member if job.source else "",
+        place=place,
     )
 
 

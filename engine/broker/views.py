@@ -65,6 +65,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
         deliveries: Deliveries of its present entry that started it, or may have, the present one included.
         interruptions: How many of them were stopped by the end of a drain.
         worker: The registration that has it, while it runs; empty otherwise.
+        place: The cursor of a page that ended with it, in a page; empty otherwise.
     """
 
     id: str
@@ -76,6 +77,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int = 0
     interruptions: int = 0
     worker: str = ""
+    place: str = ""
 
 
 class QueueView(msgspec.Struct, frozen=True, kw_only=True):

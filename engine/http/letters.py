@@ -19,6 +19,7 @@ from .. import admin, inspect
 from ..broker.courier import Courier
 from ..broker.views import BrokerViews
 from ..observe.fleet import HandlerCard
+from .listing import PAGE_BYTES, TURNS_MAX_COUNT, opened, sealed
 
 #: Letters that one request retries at most: well within a second of the server's time; whoever wants more asks again.
 RETRY_MAX_COUNT: Final = 10_000
@@ -163,8 +164,9 @@ class Letters:
 
     async def page(self, queue: str | None, cursor: str, limit: int) -> DeadPage:
         """Return a page of dead letters."""
-        letters, after = await self._courier.call(inspect.dead, self._views, queue, cursor, limit)
-        return DeadPage([_item(letter) for letter in letters], after)
+        effort = inspect.Effort(TURNS_MAX_COUNT, PAGE_BYTES)
+        letters, after = await self._courier.call(inspect.dead, self._views, queue, opened(cursor), limit, effort)
+        return DeadPage([_item(letter) for letter in letters], sealed(after))
 
     async def show(self, job_id: str) -> DeadItem:
         """Return one; raises JobNotFound."""

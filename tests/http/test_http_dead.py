@@ -2,16 +2,21 @@
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
+import anyio.to_thread
 import httpx
 import msgspec
 import pytest
 
+from headrace.engine.broker.control import OpenBroker
 from headrace.engine.broker.memory import MemoryBroker
+from headrace.engine.broker.open import open_broker
 from headrace.engine.broker.port import Bound, Registration, Submission
 from headrace.jobs import codec
 from headrace.jobs.disposition import DeadLetter, Disposition, Kind, pack_letter
 from http_scene import asking, problem, publish
+from servers import start_valkey
 
 pytestmark = pytest.mark.anyio
 _numbers = itertools.count()
@@ -27,7 +32,7 @@ def broker() -> Iterator[MemoryBroker]:
     broker.close()
 
 
-def bury(broker: MemoryBroker, count: int = 1, reason: str = "failed", body: bytes = b"") -> list[str]:
+def bury(broker: OpenBroker, count: int = 1, reason: str = "failed", body: bytes = b"") -> list[str]:
     """Have jobs die; return their ids."""
     packed = body or codec.pack_foreign("add", [1], {"b": 2})
     ids = broker.publish("default", [Submission(packed)] * count, "", Bound())
@@ -57,6 +62,27 @@ async def test_pages_of_dead_jobs_join_into_the_whole(broker: MemoryBroker) -> N
     assert ("add", "failed", [1], {"b": 2}, None) == tuple(
         alone[key] for key in ("name", "reason", "args", "kwargs", "edited")
     )
+
+
+async def test_pages_of_large_letters_come_short(tmp_path: Path) -> None:
+    """Of letters of 1 MB a page takes a few, of a real server, by cursors that go into a URL as they came."""
+    with start_valkey(tmp_path) as server:
+        broker = open_broker(server.url)
+        broker.register(Registration("w", ("default",), 30.0))
+        ids = bury(broker, 12, body=codec.pack_foreign("add", ["x" * 1_000_000], {})) + bury(broker, 12)
+        found, cursor, first = [], "", True
+        async with asking(broker) as client:
+            while cursor or first:
+                first = False
+                page = (await client.get(f"/v1/dead?limit=1000&cursor={cursor}")).json()
+                assert sum(len(item["raw_base64"]) for item in page["items"]) < 8_000_000
+                found += [item["id"] for item in page["items"]]
+                cursor = page["cursor"]
+                assert cursor == "" or cursor.replace("-", "").replace("_", "").isalnum()
+        letters, _ = await anyio.to_thread.run_sync(broker.dead, "default", "", 1000)
+        assert sum(len(letter.body) for letter in letters) < 6_000_000
+        broker.close()
+    assert sorted(ids) == sorted(found)
 
 
 async def test_a_dead_job_is_edited_and_retried(broker: MemoryBroker) -> None:

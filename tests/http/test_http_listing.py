@@ -1,14 +1,17 @@
 """GET /v1/jobs: which jobs are there, page by page."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import anyio.to_thread
 import pytest
 
 from headrace.engine.broker.memory import MemoryBroker
 from headrace.engine.broker.open import open_broker
+from headrace.engine.broker.port import Bound, Submission
 from headrace.engine.http import listing
 from headrace.engine.http.routes.listing import Waiting
+from headrace.jobs import codec
 from headrace.jobs.states import ENDED, State
 from http_scene import asking, problem
 from servers import start_valkey
@@ -52,7 +55,8 @@ async def test_an_item_is_the_jobs_record() -> None:
 
 async def test_sifting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """One request looks at a bounded number of jobs; the page says that there may be more."""
-    monkeypatch.setattr(listing, "SIFT_MAX_COUNT", 10)
+    monkeypatch.setattr(listing, "SIFT_PAGE_COUNT", 5)
+    monkeypatch.setattr(listing, "TURNS_MAX_COUNT", 2)
     async with asking(MemoryBroker()) as client:
         for _ in range(25):
             await client.post("/v1/jobs", json={"name": "add"})
@@ -62,6 +66,65 @@ async def test_sifting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             page = (await client.get("/v1/jobs", params={"name": "sub", "limit": 5, "cursor": page["cursor"]})).json()
             turns_count += 1
         assert ("sub", 3) == (page["items"][0]["name"], turns_count)
+
+
+class Counting(MemoryBroker):
+    """A broker that counts the looks at its jobs."""
+
+    looks_count = 0
+
+    def jobs(self, *args: Any) -> Any:
+        """Count, and look."""
+        self.looks_count += 1
+        return super().jobs(*args)
+
+
+async def test_a_small_page_of_a_name_takes_few_looks() -> None:
+    """However few are asked for, a request looks ten times at most; what lies behind the cut comes with the next."""
+    broker = Counting()
+    names = ["rare" if number % 500 == 499 else "add" for number in range(3_000)]
+    packed = [Submission(codec.pack_foreign(name, [], {})) for name in names]
+    ids = broker.publish("default", packed, "", Bound())
+    found, cursor, first = [], "", True
+    async with asking(broker) as client:
+        while cursor or first:
+            first, broker.looks_count = False, 0
+            page = (await client.get("/v1/jobs", params={"name": "rare", "limit": 1, "cursor": cursor})).json()
+            assert broker.looks_count <= 10
+            assert len(page["items"]) <= 1
+            found += [item["id"] for item in page["items"]]
+            cursor = page["cursor"]
+    assert ids[499::500] == found
+
+
+@pytest.mark.parametrize("choice", ["queue=big", "name=add", "status=queued", "status=delayed", "name=add&limit=3"])
+async def test_pages_of_large_jobs_come_short(tmp_path: Path, choice: str) -> None:
+    """Of jobs of 1 MiB a page takes a few, of a real server; the cursors lead to all of them, each once."""
+    with start_valkey(tmp_path) as server:
+        broker = open_broker(server.url)
+        async with asking(broker) as client:
+            large = codec.pack_foreign("add", ["x" * 1_000_000], {})
+            small = codec.pack_foreign("add", [], {})
+            bodies = [small] * 20 + [large] * 12
+            soon = [Submission(body) for body in bodies]
+            late = [Submission(body, delay_ms=600_000) for body in bodies]
+            ids = []
+            for batch in (soon, late):
+                for submission in batch:
+                    ids += broker.publish("big", [submission], "", Bound())
+            ids = {"status=queued": ids[:32], "status=delayed": ids[32:]}.get(choice, ids)
+            found, cursor, first = [], "", True
+            while cursor or first:
+                first = False
+                page = (await client.get(f"/v1/jobs?limit=1000&{choice}&cursor={cursor}")).json()
+                assert len(page["items"]) < len(ids) or choice == "name=add"  # that one takes several looks
+                found += [item["id"] for item in page["items"]]
+                cursor = page["cursor"]
+            assert sorted(ids) == sorted(found)
+            state = State(choice.removeprefix("status=")) if choice.startswith("status=") else None
+            views, _ = await anyio.to_thread.run_sync(broker.jobs, "big", state, "", 1000)
+            assert 4 * 2**20 <= sum(len(view.body) for view in views) < 4 * 2**20 + 2 * len(large)
+        broker.close()
 
 
 @pytest.mark.parametrize(
