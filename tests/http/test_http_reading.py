@@ -11,6 +11,7 @@ from headrace.config.settings import Settings
 from headrace.engine.broker.memory import MemoryBroker
 from headrace.engine.broker.memory_access import Fault
 from headrace.engine.broker.views import JobView
+from headrace.engine.http import vitals
 from headrace.engine.http.answers import EVER_NEW
 from headrace.engine.http.app import make_app
 from headrace.engine.http.gateway import Gateway
@@ -136,8 +137,9 @@ async def test_figures_are_the_statistics_of_all() -> None:
         assert {"throughput", "latency_ms", "concurrency", "errors", "backpressure", "process"} <= figures.keys()
 
 
-async def test_health_is_that_of_consumption() -> None:
+async def test_health_is_that_of_consumption(monkeypatch: pytest.MonkeyPatch) -> None:
     """Healthy without workers, and while each queue has one that asks for jobs; not when none does, or no broker."""
+    monkeypatch.setattr(vitals, "LOOK_TTL_S", 0.0)
     broker = MemoryBroker()
     async with asking(broker) as client:
         assert (200, "ok") == ((response := await client.get("/healthz")).status_code, response.json()["status"])
