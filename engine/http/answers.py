@@ -22,7 +22,7 @@ LEVEL: Final = 4
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _KINDS: Final = (b"application/json", b"application/problem+json", b"text/html")
 #: They are other ones each time that they are asked for.
-EVER_NEW: Final = frozenset({"/v1/stats", "/healthz", "/readyz", "/metrics", "/v1/events"})
+EVER_NEW: Final = frozenset({"/v1/stats", "/v1/workers", "/healthz", "/readyz", "/metrics", "/v1/events"})
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -37,6 +37,8 @@ _NONE_SENT: Final = "this API asks for a token: send it in the header Authorizat
 _UNKNOWN: Final = (
     "the token is unknown, or has expired; send one that is in http.tokens, or make one with `headrace token new`"
 )
+#: The key of a scope that says that its request may not read: of what is open it is told as little as it needs.
+TOLD_LITTLE: Final = "headrace.told_little"
 _REALM: Final = 'Bearer realm="headrace"'
 
 
@@ -84,6 +86,10 @@ class Gate:
             return Refusal(403, _OUTSIDE_ORIGIN)
         return self._without_right(needed(method, path), presented(headers), now_s)
 
+    def may_read(self, headers: Sequence[tuple[bytes, bytes]], now_s: float) -> bool:
+        """Return whether a request may know what this process and its server are: all may where there are no tokens."""
+        return self._tokens is None or self._without_right("read", presented(headers), now_s) is None
+
     def _without_right(self, need: Need, carried: bytes | None, now_s: float) -> Refusal | None:
         if need == "open" or self._tokens is None:
             return None
@@ -108,6 +114,8 @@ def gated(app: ASGIApp, gate: Gate) -> ASGIApp:
             if refusal is not None:
                 await _refuse(send, refusal)
                 return
+            if needed(scope["method"], path) == "open" and not gate.may_read(list(scope["headers"]), time.time()):
+                scope[TOLD_LITTLE] = True  # type: ignore[typeddict-unknown-key]
         await app(scope, receive, send)
 
     return at_the_gate

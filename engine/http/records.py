@@ -263,7 +263,7 @@ class StreamedGap(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether jobs are taken in and consumed.
+    """Whether jobs are taken in and consumed; only the status for whoever has no token that may read, where one is due.
 
     Attributes:
         status: "ok"; "stalled" when no worker asks for the jobs of some queue that had workers; "blocked" when the loop
@@ -275,14 +275,16 @@ class Health(msgspec.Struct, frozen=True):
     """
 
     status: str
-    workers: int
-    stalled_queues: list[str]
-    silent_workers: list[str]
-    loop_lag_ms: float | None
+    workers: int | msgspec.UnsetType = msgspec.UNSET
+    stalled_queues: list[str] | msgspec.UnsetType = msgspec.UNSET
+    silent_workers: list[str] | msgspec.UnsetType = msgspec.UNSET
+    loop_lag_ms: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Readiness(msgspec.Struct, frozen=True):
     """Whether requests can be served: "ready" for each part, or why not.
+
+    For whoever has no token that may read, where one is due, it is "unready" without a reason.
 
     Attributes:
         status: "ready", or "unready" when some part is not.

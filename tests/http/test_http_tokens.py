@@ -15,7 +15,7 @@ from headrace.config.settings import HttpSettings, Settings
 from headrace.config.show import rows
 from headrace.config.sources import load
 from headrace.config.tokens import Scope, Token, parse_tokens
-from headrace.engine.broker.memory import MemoryBroker
+from headrace.engine.broker.memory import Fault, MemoryBroker
 from headrace.engine.cli.app import command_line
 from headrace.engine.http import app as app_module
 from headrace.engine.http.app import ROUTES
@@ -302,3 +302,34 @@ async def test_without_tokens_a_token_is_not_asked_for() -> None:
     """Where there are no tokens, one that is sent all the same changes nothing."""
     async with asking(MemoryBroker()) as client:
         assert 200 == (await client.get("/v1/stats", headers=bearer("any"))).status_code
+
+
+@pytest.mark.parametrize(
+    ("secret", "is_told"), [(None, False), ("nonsense", False), ("s-secret", False), ("r-secret", True)]
+)
+async def test_health_tells_little_without_a_token(secret: str | None, is_told: bool) -> None:
+    """Whoever may not read is told whether all is well, and neither names nor addresses."""
+    broker = MemoryBroker()
+    publish(broker, "w-secret", queues=("q-secret",), fetch_age_s=31.0)
+    headers = bearer(secret) if secret else {}
+    async with asking(broker, three()) as client:
+        response = await client.get("/healthz", headers=headers)
+        assert (503, "stalled") == (response.status_code, response.json()["status"])
+        assert is_told == ("q-secret" in response.text)
+        assert is_told or {"status": "stalled"} == response.json()
+        ready = {"status": "ready", "pool": "ready", "broker": "ready", "scripts": "ready"}
+        assert ready == (await client.get("/readyz", headers=headers)).json()
+        broker.faults.append(Fault("queue_names", "before"))
+        response = await client.get("/readyz", headers=headers)
+        assert (503, "unready", "ready") == (response.status_code, response.json()["status"], response.json()["pool"])
+        assert is_told == ("unready" != response.json()["broker"])
+
+
+@pytest.mark.parametrize("secret", [None, "r-secret"])
+async def test_a_server_that_is_away_is_not_named_without_a_token(secret: str | None) -> None:
+    """The problem that says that the server is away names it only to whoever may read."""
+    broker = MemoryBroker()
+    broker.faults.append(Fault("fleet", "before"))
+    async with asking(broker, three()) as client:
+        status, detail = problem(await client.get("/healthz", headers=bearer(secret) if secret else {}))
+    assert (503, secret is None) == (status, detail == "the server is away")
