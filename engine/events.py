@@ -15,8 +15,9 @@ import anyio
 
 from headrace.config.logs import logger
 from headrace.jobs.codec import Malformed
+from headrace.jobs.cursor import NOWHERE, Cursor, before
 from headrace.jobs.errors import BrokerUnavailable, ConfigError
-from headrace.jobs.events import KINDS, NOWHERE, Cursor, Event, before, events_of, unpack
+from headrace.jobs.events import KINDS, Event, events_of, unpack
 from headrace.jobs.ids import check_queue
 from headrace.jobs.registry import Registry
 from headrace.workers.runners.portal import Portal
@@ -112,11 +113,13 @@ class Look(NamedTuple):
         entries: Behind the cursor, the oldest first.
         gaps: Places of the cursor that are gone.
         is_all: Whether that was all there is.
+        until_ms: With these read, of no queue anything is unread from before that time.
     """
 
     entries: list[Entry]
     gaps: list[Gap]
     is_all: bool
+    until_ms: int
 
 
 class EntryReader:
@@ -213,15 +216,21 @@ class EntryReader:
             self._queues = queues
         if self._from_now:
             ends = self._broker.events.ends(queues)
-            self.cursor.places.update({queue: (entry, None) for queue, entry in ends.items()})
+            for queue, entry in sorted(ends.items(), key=lambda end: _order(end[1])):
+                self.cursor.move(queue, entry)
+                self.cursor.read_until(_order(entry)[0])
             self._from_now, self._compared = False, True
         entries = self._broker.events.read({queue: self.cursor.read_from(queue) for queue in queues}, count)
+        entries.sort(key=_age)
         found = Counter(entry.queue for entry in entries)
         full = [queue for queue in found if found[queue] >= count]
         # A stream keeps more batches than one look returns; so only who begins, or is far behind, may have missed some.
         gaps = self._gaps(full if self._compared else queues)
         self._compared = True
-        return Look(sorted(entries, key=_age), gaps, is_all=not full)
+        # Where not all was returned, more is behind the last one of such a queue.
+        last = {entry.queue: _age(entry)[0] for entry in entries}
+        until_ms = min((last[queue] for queue in full), default=max(last.values(), default=0))
+        return Look(entries, gaps, not full, until_ms)
 
     def _gaps(self, queues: Iterable[str]) -> list[Gap]:
         places = {queue: self.cursor.places[queue][0] for queue in queues if queue in self.cursor.places}
@@ -254,6 +263,7 @@ class EventReader:
                 seldom.warning("events missed", queue=gap.queue, after=gap.after, first=gap.first)
             for entry in found.entries:
                 self._ready += self._events(entry)
+                self._entries.cursor.read_until(min(_age(entry)[0], found.until_ms))
         return self._ready.popleft()
 
     def _events(self, entry: Entry) -> list[Event]:
@@ -263,7 +273,7 @@ class EventReader:
         except Malformed as error:
             seldom.warning("not an event", queue=queue, entry=entry.id, error=str(error))
             events = []
-        cursor.places[queue] = (entry.id, None)
+        cursor.move(queue, entry.id)
         return events
 
 
@@ -282,5 +292,9 @@ def _waker(portal: Portal, reader: "weakref.ref[EntryReader]") -> Wake:
 
 
 def _age(entry: Entry) -> tuple[int, int]:
-    at, _, number = entry.id.partition("-")
+    return _order(entry.id)
+
+
+def _order(entry: str) -> tuple[int, int]:
+    at, _, number = entry.partition("-")
     return int(at), int(number)

@@ -1,18 +1,18 @@
-"""Events: what happened to jobs, workers and queues; the records, their packed form and the cursors that name a place.
+"""Events: what happened to jobs, workers and queues; the records, and their packed form.
 
 One packed batch holds all events of one settling call, in columns; a column whose values are all the same holds that
 one value, so that a batch of plain successes is little more than its ids. No I/O and no clock: when a batch was written
 is in the entry id that its stream gave it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from .codec import Malformed
+from .cursor import Cursor
 from .disposition import Disposition, Kind
-from .errors import InvalidArguments
 from .states import ENDED, State
 
 V = TypeVar("V")
@@ -42,12 +42,6 @@ _SUCCEEDED: Final = _CODES["job.succeeded"]
 _RETRYING: Final = _CODES["job.retrying"]
 _DEAD: Final = _CODES["job.dead"]
 _LOST: Final = _CODES["queue.lost"]
-
-#: What stands for "from the beginning" where a cursor is expected.
-BEGINNING: Final = "0"
-#: The place in a stream before its first entry.
-NOWHERE: Final = "0-0"
-_START: Final = (NOWHERE, None)
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,7 +231,7 @@ def events_of(queue: str, entry: str, batch: Batch, *, skip: int, cursor: "Curso
     """
     at_ms = int(entry.partition("-")[0])
     count = len(batch.ids)
-    head, tail = cursor.around(queue) if cursor is not None else ("", "")
+    others = cursor.behind(queue) if cursor is not None else ""
     columns = zip(
         batch.ids,
         _rows(batch.names, count),
@@ -261,7 +255,7 @@ def events_of(queue: str, entry: str, batch: Batch, *, skip: int, cursor: "Curso
                 attempt=attempt,
                 reason=reason,
                 worker=batch.worker,
-                cursor=f"{head}{queue}={place}{tail}" if cursor is not None else "",
+                cursor=f"{queue}={place}{others}" if cursor is not None else "",
             )
         )
     return events
@@ -282,79 +276,8 @@ def event_of(disposition: Disposition, at_ms: int) -> Event:
     )
 
 
-class Cursor:
-    """Where a reader is in each of its queues; its text is what an event's `cursor` holds.
-
-    Text: `QUEUE=ENTRY`, or `QUEUE=ENTRY.ROW` within a batch, joined by commas; "0" is the beginning of all queues.
-
-    Args:
-        places: Queue -> the entry read last, and the row read last in it, None for all of them.
-    """
-
-    __slots__ = ("places",)
-
-    def __init__(self, places: Mapping[str, tuple[str, int | None]] | None = None) -> None:
-        self.places = dict(places or {})
-
-    @classmethod
-    def parse(cls, text: str) -> "Cursor":
-        """Read a cursor's text.
-
-        Raises:
-            InvalidArguments: it is none; the caller's fault.
-        """
-        places: dict[str, tuple[str, int | None]] = {}
-        for part in text.split(",") if text != BEGINNING else ():
-            queue, equals, place = part.partition("=")
-            entry, dot, row = place.partition(".")
-            at, dash, number = entry.partition("-")
-            if not (queue and equals and dash and at.isdigit() and number.isdigit() and (not dot or row.isdigit())):
-                raise InvalidArguments(
-                    f"after={text!r} is no cursor: use the cursor of an event as it came, {BEGINNING!r} for all that "
-                    f"is kept, or None for what happens from now on"
-                )
-            places[queue] = (entry, int(row) if dot else None)
-        return cls(places)
-
-    @property
-    def text(self) -> str:
-        """What `parse` reads."""
-        parts = [
-            f"{queue}={entry}" if row is None else f"{queue}={entry}.{row}"
-            for queue, (entry, row) in self.places.items()
-        ]
-        return ",".join(parts) or BEGINNING
-
-    def around(self, queue: str) -> tuple[str, str]:
-        """Return the text before and behind this queue's part."""
-        others = [
-            f"{name}={entry}" if row is None else f"{name}={entry}.{row}"
-            for name, (entry, row) in self.places.items()
-            if name != queue
-        ]
-        return "", "".join(f",{other}" for other in others)
-
-    def read_from(self, queue: str) -> str:
-        """Return the entry behind which to read on; a batch that was read in part is read again."""
-        entry, row = self.places.get(queue, _START)
-        return entry if row is None else before(entry)
-
-    def skip(self, queue: str, entry: str) -> int:
-        """Return how many rows of an entry were seen before."""
-        last, row = self.places.get(queue, _START)
-        return row + 1 if row is not None and entry == last else 0
-
-
 def _local(job_id: str) -> bytes:
     return job_id.partition(":")[2].encode()
-
-
-def before(entry: str) -> str:
-    """Return the entry id right before one, whether there is such an entry or not."""
-    at, _, number = entry.partition("-")
-    if int(number):
-        return f"{at}-{int(number) - 1}"
-    return f"{max(0, int(at) - 1)}-{2**64 - 1}"
 
 
 def _code(disposition: Disposition) -> int:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from headrace.config.logs import logger
 from headrace.jobs.codec import Malformed, ResultRecord
+from headrace.jobs.cursor import before
 from headrace.jobs.errors import BrokerUnavailable
-from headrace.jobs.events import Batch, before, ended_ids, tells_loss, unpack
+from headrace.jobs.events import Batch, ended_ids, tells_loss, unpack
 
 from ..observe.seldom import Seldom
 from .control import OpenBroker

@@ -7,9 +7,11 @@ followers take turns at reading for all. Owned by one event loop.
 """
 
 import random
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import accumulate
 from typing import Final
 
 import anyio
@@ -18,8 +20,9 @@ import msgspec
 from headrace.config import limits
 from headrace.config.logs import logger
 from headrace.jobs.codec import Malformed
+from headrace.jobs.cursor import NOWHERE, Cursor
 from headrace.jobs.errors import BrokerUnavailable
-from headrace.jobs.events import NOWHERE, Cursor, Event, events_of, unpack
+from headrace.jobs.events import Event, events_of, unpack
 
 from ..broker.control import OpenBroker
 from ..broker.courier import Courier
@@ -33,6 +36,9 @@ seldom = Seldom(logger("headrace.http"))
 #: Batches of a queue that a follower which catches up reads at a time: they wait, packed, for its client.
 REPLAY_COUNT: Final = 16
 REPLAY_THREADS_COUNT: Final = 2
+#: Events that are sent at a time, and their text: only the last one's id says where to go on, and takes up to 8 KiB.
+PIECE_MAX_COUNT: Final = 100
+PIECE_MAX_CHARS: Final = 64 * 1024
 
 
 class FeedBounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +46,8 @@ class FeedBounds(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         streams_max_count: Streams at a time.
-        buffer_max_bytes: What waits for one client that keeps up, as text; beyond it, that client reads by itself.
+        buffer_max_bytes: What waits for one client: as text, while it keeps up; beyond that it reads by itself, at
+            most so much at a time.
     """
 
     streams_max_count: int = limits.HTTP_STREAMS_MAX_COUNT
@@ -56,11 +63,13 @@ class Packet:
 
     Args:
         entry: The batch, packed.
+        until_ms: With it read, of no queue anything is unread from before that time.
     """
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Entry, until_ms: int) -> None:
         self.queue = entry.queue
         self.entry = entry.id
+        self.until_ms = min(_order(entry.id)[0], until_ms)
         self._data = entry.data
 
     @cached_property
@@ -74,6 +83,26 @@ class Packet:
         events = events_of(self.queue, self.entry, batch, skip=0, cursor=Cursor())
         last = len(batch.ids) - 1
         return [(_row(event.cursor, last), event.cursor, _text(event.kind, _streamed(event))) for event in events]
+
+    def piece(self, skip: int, others: str) -> tuple[str, int | None]:
+        """Return the text of the next events, and the row of the last of them; None when no row is behind it.
+
+        Args:
+            skip: Rows that were sent before.
+            others: What stands behind this queue's part in the id.
+        """
+        texts: list[str] = []
+        left = PIECE_MAX_CHARS
+        begin = bisect_left(self.rows, skip, key=lambda each: each[0])
+        for at in range(begin, len(self.rows)):
+            row, place, text = self.rows[at]
+            left -= len(text)
+            is_last = at + 1 == len(self.rows)
+            if is_last or len(texts) + 1 == PIECE_MAX_COUNT or left - len(self.rows[at + 1][2]) < 0:
+                texts.append(f"id: {place}{others}\n{text}")
+                return "".join(texts), None if is_last else row
+            texts.append(text)
+        return "", None
 
     @cached_property
     def size_bytes(self) -> int:
@@ -102,6 +131,8 @@ class Follower:
         self._handed: deque[Packet] = deque()
         self._handed_bytes = 0
         self._notices: deque[bytes] = deque()
+        self._told: dict[str, str] = {}
+        self._replay_count = REPLAY_COUNT
         self._came = anyio.Event()
         self.scope = anyio.CancelScope()
 
@@ -138,14 +169,19 @@ class Follower:
         await self._feed.ready()
         self._behind = False  # it has joined before it looks: nothing can be in between
         try:
-            found = await self._reader.look(REPLAY_COUNT)
+            found = await self._reader.look(self._replay_count)
         except BaseException:
             self._fall_behind()
             raise
         for gap in found.gaps:
-            self._note(gap)
-        self._replayed.extend(map(Packet, found.entries))
-        if not found.is_all:
+            if self._told.get(gap.queue) != gap.after:  # it is found again while its queue waits its turn
+                self._note(gap)
+        sizes = accumulate(len(entry.data) for entry in found.entries)
+        held = max(1, bisect_right(list(sizes), self._feed.bounds.buffer_max_bytes))
+        self._replayed.extend(Packet(entry, found.until_ms) for entry in found.entries[:held])
+        if held < len(found.entries):
+            self._replay_count = max(1, self._replay_count // 2)
+        if held < len(found.entries) or not found.is_all:
             self._fall_behind()
 
     def wants(self, queue: str) -> bool:
@@ -156,7 +192,7 @@ class Follower:
         """Take events that the feed's reader found; beyond the buffer's bound, fall behind."""
         self._handed.append(packet)
         self._handed_bytes += packet.size_bytes
-        if self._handed_bytes > self._feed.bounds.buffer_max_bytes and len(self._handed) > 1:
+        if self._handed_bytes > self._feed.bounds.buffer_max_bytes:
             self._fall_behind()
         self._came.set()
 
@@ -172,23 +208,23 @@ class Follower:
 
     def _note(self, gap: Gap) -> None:
         self._notices.append(_text("gap", StreamedGap(gap.queue, gap.after, gap.first)).encode())
+        self._told[gap.queue] = gap.after
         if not gap.first:
-            self._reader.cursor.places[gap.queue] = (NOWHERE, None)
+            self._reader.cursor.move(gap.queue, NOWHERE)
 
     def _take(self) -> bytes:
-        """Return the next batch as text, without what was taken before; empty when there is none. It is behind then."""
-        while self._replayed or self._handed:
-            if self._replayed:
-                packet = self._replayed.popleft()
-            else:
-                packet = self._handed.popleft()
-                self._handed_bytes -= packet.size_bytes
-            cursor, queue = self._reader.cursor, packet.queue
-            if _order(packet.entry) <= _order(cursor.read_from(queue)):
-                continue
-            skip, (_, others) = cursor.skip(queue, packet.entry), cursor.around(queue)
-            cursor.places[queue] = (packet.entry, None)
-            text = "".join([f"id: {place}{others}\n{text}" for row, place, text in packet.rows if row >= skip])
+        """Return the next piece as text, without what was taken before; empty when there is none. It is behind then."""
+        cursor = self._reader.cursor
+        while waiting := self._replayed or self._handed:
+            packet, text, row = waiting[0], "", None
+            if _order(packet.entry) > _order(cursor.read_from(packet.queue)):
+                text, row = packet.piece(cursor.skip(packet.queue, packet.entry), cursor.behind(packet.queue))
+                cursor.move(packet.queue, packet.entry, row)
+            if row is None:
+                if waiting is self._handed:
+                    self._handed_bytes -= packet.size_bytes
+                waiting.popleft()
+                cursor.read_until(packet.until_ms)
             if text:
                 return text.encode()
         return b""
@@ -277,13 +313,13 @@ class Feed:
                         if follower.wants(gap.queue):
                             follower.tell(gap)
                     if not gap.first:
-                        reader.cursor.places[gap.queue] = (NOWHERE, None)
+                        reader.cursor.move(gap.queue, NOWHERE)
                 for entry in found.entries:
-                    packet = Packet(entry)
+                    packet = Packet(entry, found.until_ms)
                     for follower in self._followers:
                         if follower.wants(packet.queue):
                             follower.offer(packet)
-                    reader.cursor.places[entry.queue] = (entry.id, None)
+                    reader.cursor.move(entry.queue, entry.id)
 
     def end(self) -> None:
         """End all streams at once, and take no more."""

@@ -1,5 +1,6 @@
 """What is promised of event streams: replayed and live, filtered, shared, bounded, and in nobody's way."""
 
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from headrace.engine.http.event_stream import EventStream, Pace
 from headrace.engine.http.feed import Feed, FeedBounds
 from headrace.engine.http.gateway import Gateway
 from headrace.jobs import codec
+from headrace.jobs.cursor import TEXT_MAX_CHARS
 from headrace.jobs.events import pack_jobs, pack_notice
 from servers import Server, start_valkey
 from stream_scene import DEADLINE_S, watching
@@ -84,9 +86,65 @@ async def test_all_that_is_kept_is_replayed_and_each_id_goes_on_behind_it(broker
     jobs = ["mail:1-1", "mail:1-2", "mail:1-3", "sums:1-1", "mail:1-4"]
     assert sorted(jobs) == sorted(ids(everything))
     assert ["mail:1-1", "mail:1-2", "mail:1-3", "mail:1-4"] == [each for each in ids(everything) if "mail" in each]
-    for seen in range(1, 5):
-        async with watching(app, "/v1/events?after=0", last_event_id=everything[seen - 1]["id"]) as stream:
-            assert ids(everything[seen:]) == ids(await stream.events(5 - seen))
+    assert [None, None] == [event.get("id") for event in everything if event["data"]["id"] in jobs[:2]]
+    for seen in range(1, 6):
+        place = everything[seen - 1].get("id")
+        if place is not None and seen < 5:
+            async with watching(app, "/v1/events?after=0", last_event_id=place) as stream:
+                assert ids(everything[seen:]) == ids(await stream.events(5 - seen))
+    first = next(event for event in everything if event["data"]["id"] == "mail:1-3")
+    place = first["id"].partition(",")[0]
+    async with watching(app, f"/v1/events?queue=mail&after={place}.0") as stream:
+        assert jobs[1:3] + jobs[4:] == ids(await stream.events(3))
+
+
+async def test_many_queues_make_no_long_ids(broker: OpenBroker) -> None:
+    """With 300 queues a large batch comes in pieces, each with one bounded id at its end; from each one goes on."""
+    app, gateway = served(broker, FeedBounds(buffer_max_bytes=200_000))
+    for number in range(300):
+        make(broker, f"{number:03d}{'q' * 97}")
+    queue = f"000{'q' * 97}"
+    async with watching(app, "/v1/events") as stream:
+        await stream.next()
+        assert len(stream.last_id or "") <= TEXT_MAX_CHARS
+        tell(broker, queue, *[f"1-{number}" for number in range(450)])
+        events = await stream.events(450)
+        expected = [f"{queue}:1-{number}" for number in range(450)]
+        assert expected == ids(events)
+        sent = gateway.feed.sent_bytes
+    places = {seen: event["id"] for seen, event in enumerate(events, 1) if "id" in event}
+    assert [100, 200, 300, 400, 450] == list(places)
+    assert (max(map(len, places.values())) <= TEXT_MAX_CHARS, sent < 450 * 1_000) == (True, True)
+    tell(broker, queue, "2-1")
+    for seen, place in places.items():
+        async with watching(app, "/v1/events", last_event_id=place) as stream:
+            assert [*expected[seen:], f"{queue}:2-1"] == ids(await stream.events(451 - seen))
+
+
+async def test_a_replay_holds_a_bounded_part(broker: OpenBroker) -> None:
+    """Of many queues that wait to be replayed only a part is held; all come, none twice, and a gap is told once."""
+    _, gateway = served(broker, FeedBounds(buffer_max_bytes=2_000))
+    expected = {}
+    for number in range(20):
+        queue = f"many{number:02d}"
+        make(broker, queue)
+        expected[queue] = [f"{queue}:{batch}-{row}" for batch in range(10) for row in range(20)]
+        for batch in range(10):
+            tell(broker, queue, *[f"{batch}-{row}" for row in range(20)])
+    follower = await gateway.feed.follow(",".join(f"{queue}=5-0" for queue in expected), None)
+    got: dict[str, list[str]] = {queue: [] for queue in expected}
+    gaps = []
+    with anyio.fail_after(DEADLINE_S):
+        while sum(map(len, got.values())) < 20 * 200:
+            for block in (await follower.next()).decode().split("\n\n")[:-1]:
+                data = json.loads(block.partition("data: ")[2])
+                if "event: gap" in block:
+                    gaps.append(data["queue"])
+                else:
+                    got[data["queue"]].append(data["id"])
+            assert sum(len(packet._data) for packet in follower._replayed) <= 2_000
+    assert (expected, sorted(expected)) == (got, sorted(gaps))
+    gateway.feed.leave(follower)
 
 
 async def test_without_a_place_only_what_happens_now_comes(broker: OpenBroker) -> None:

@@ -4,11 +4,11 @@ import pytest
 
 from headrace.engine.broker.port import Lease, Source
 from headrace.jobs.codec import Malformed
+from headrace.jobs.cursor import TEXT_MAX_CHARS, Cursor
 from headrace.jobs.disposition import Disposition, Kind
 from headrace.jobs.errors import InvalidArguments
 from headrace.jobs.events import (
     KINDS,
-    Cursor,
     ended_ids,
     event_of,
     events_of,
@@ -113,8 +113,43 @@ def test_the_beginning_is_before_all_entries() -> None:
     assert ("0-0", 0) == (Cursor.parse("0").read_from("mail"), Cursor.parse("0").skip("mail", "1-0"))
 
 
+def test_a_cursors_text_is_bounded_and_leaves_nothing_out() -> None:
+    """With many queues those that moved last are named, and the others are read from a time before what was read."""
+    cursor = Cursor()
+    for number in range(1_000):
+        cursor.move(f"{number:04d}{'q' * 96}", f"{20_000 + number}-0")
+        cursor.read_until(20_000 + number)
+    cursor.move("busy", "30000-1", 4)
+    assert len(cursor.text) <= TEXT_MAX_CHARS
+    assert len(f"busy=30000-1.4{cursor.behind('busy')}") <= TEXT_MAX_CHARS
+    for text in (cursor.text, f"busy=30000-1.4{cursor.behind('busy')}"):
+        again = Cursor.parse(text)
+        assert (5, f"{20_999}-0") == (again.skip("busy", "30000-1"), again.read_from(f"0999{'q' * 96}"))
+        unnamed = again.read_from("new")
+        assert (unnamed, unnamed) == ("10998-18446744073709551615", again.read_from(f"0000{'q' * 96}"))
+        again.move("new", "40000-0")
+        assert unnamed == Cursor.parse(again.text).read_from("other")
+    timeless = Cursor({f"{number}{'q' * 96}": ("5-0", None) for number in range(200)})
+    assert "0-0" == Cursor.parse(timeless.text).read_from("new")
+
+
 @pytest.mark.parametrize(
-    "text", ["", "x", "mail", "mail=", "mail=1", "mail=1-", "mail=1-2.", "mail=a-b", "=1-2", "a=1-2,"]
+    "text",
+    [
+        "",
+        "x",
+        "mail",
+        "mail=",
+        "mail=1",
+        "mail=1-",
+        "mail=1-2.",
+        "mail=a-b",
+        "=1-2",
+        "a=1-2,",
+        "ALL@",
+        "ALL@x",
+        "a=1-\u00b2",
+    ],
 )
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     """A text that no event had as its cursor raises InvalidArguments that says what to use."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from litestar import Request, get
 from litestar.params import HeaderParameter, QueryParameter
 
-from headrace.jobs.events import BEGINNING
+from headrace.jobs.cursor import BEGINNING
 
 from ..contract import GivesEvents, gateway_of, problems
 from ..event_stream import EventStream
