@@ -12,6 +12,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
 
+from headrace.config import limits
 from headrace.jobs.errors import HeadraceError
 
 from .answers import answered
@@ -25,6 +26,7 @@ from .hot import fronted
 from .problems import problem_of_fault, problem_of_headrace, problem_of_http
 from .routes import dead, description, events, health, jobs, listing, metrics, queues, statistics, workers
 from .scopes import missing
+from .sending import taken
 
 ROUTES: Final = (
     jobs.submit,
@@ -79,4 +81,5 @@ def make_app(gateway: Gateway, *, guarded: bool = True) -> ASGIApp:
     behind: ASGIApp = fronted(answered(app), gateway)
     if guarded or settings.http.tokens:
         behind = gated(behind, Gate(settings))
+    behind = taken(behind, limits.HTTP_STREAM_SEND_TIMEOUT_S)
     return with_cors(paced(behind, settings.http.body_timeout_s), settings.http.cors_origins)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 from litestar import Request, Response, get, post
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
+from litestar.types import Receive, Scope, Send
 
 from ..batch import Batch
 from ..bodies import Arriving, media_type
@@ -35,6 +36,8 @@ from ..streams import Array, Lines, Packed, Reader, Unnamed
 WAIT_MAX_S: Final = 60.0
 #: A longer report is sent piece by piece.
 STREAM_FROM_BYTES: Final = 256 * 1024
+#: What a client has its time for (sending.py); a report lists its rejections in one piece of megabytes.
+PIECE_BYTES: Final = 64 * 1024
 READERS: Final[Mapping[str, Callable[[int], Reader]]] = {NDJSON: Lines, JSON: Array, MSGPACK: Packed, FORM: Unnamed}
 
 
@@ -90,7 +93,8 @@ async def submit_batch(
             return await _cut_short(batch, Refused(400, why), kind)
         except Refused as error:
             return await _cut_short(batch, error, kind)
-        return _reported(202, (await batch.finish()).pieces(), JSON)
+        report = await batch.finish()
+        return _reported(202, report.pieces(), JSON, report.close)
 
 
 @get(
@@ -162,11 +166,41 @@ async def _cut_short(batch: Batch, refused: Refused, kind: str) -> Response[Any]
         refused.status_code, f"the batch was cut short ({refused.detail}); `batch` says what became of the jobs before"
     )
     pieces = chain((head[:-1] + b',"batch":',), report.pieces(), (b"}",))
-    return _reported(refused.status_code, pieces, PROBLEM, refused.headers)
+    return _reported(refused.status_code, pieces, PROBLEM, report.close, refused.headers)
+
+
+class Following(Stream):
+    """A response in pieces that closes what they come from, also when its client did not take them all.
+
+    Args:
+        content: The pieces.
+        close: What closes it.
+        fields: As a Stream takes them.
+    """
+
+    def __init__(self, content: AsyncIterator[bytes], close: Callable[[], object], **fields: Any) -> None:
+        super().__init__(content, **fields)
+        self._close = close
+
+    def to_asgi_response(self, *args: Any, **options: Any) -> Any:
+        """Return what sends it."""
+        inner = super().to_asgi_response(*args, **options)
+
+        async def run(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await inner(scope, receive, send)
+            finally:
+                self._close()
+
+        return run
 
 
 def _reported(
-    status: int, pieces: Iterable[bytes], kind: str, headers: Mapping[str, str] | None = None
+    status: int,
+    pieces: Iterable[bytes],
+    kind: str,
+    close: Callable[[], object],
+    headers: Mapping[str, str] | None = None,
 ) -> Response[Any]:
     """Return a report as a response, as one piece where it is small."""
     iterator = iter(pieces)
@@ -175,11 +209,11 @@ def _reported(
         begin += piece
         if len(begin) > STREAM_FROM_BYTES:
             following = _following(bytes(begin), iterator)
-            return Stream(following, status_code=status, media_type=kind, headers=headers)
+            return Following(following, close, status_code=status, media_type=kind, headers=headers)
     return Response(bytes(begin), status_code=status, media_type=kind, headers=headers)
 
 
 async def _following(begin: bytes, rest: Iterator[bytes]) -> AsyncIterator[bytes]:
-    yield begin
-    for piece in rest:
-        yield piece
+    for piece in chain((begin,), rest):
+        for first in range(0, len(piece), PIECE_BYTES):
+            yield piece[first : first + PIECE_BYTES]
