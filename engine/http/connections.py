@@ -3,13 +3,17 @@
 The server below bounds how long a header may take once its first bytes are there, but not how long a peer may be silent
 before, nor how long HTTP/2 may be idle; ten thousand silent peers would use up every connection. So this looks, once a
 second, which sockets of this process are connections to the API, and closes those that had no request for
-http.idle_timeout; sooner, the longest idle first, while nearly all are in use. Those with a request under way stay.
+http.idle_timeout; sooner, the longest idle first, while nearly all are in use. Those with a request under way stay, and
+so do those whose client still reads an answer; one that leaves it unread is closed after an event stream's time.
 Idle.overdue is the policy, and owns what is remembered; `sweep` does the rest. On the serving loop only.
 """
 
+import fcntl
 import os
 import socket
 import stat
+import sys
+import termios
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
@@ -39,11 +43,13 @@ class Found(msgspec.Struct, frozen=True):
         descriptor: Its number, which may be another's by now.
         inode: Of its socket, which is no other's for as long as it is open.
         peer: Whose it is.
+        unsent_bytes: Of answers, what its peer has not taken yet; 0 where that cannot be known.
     """
 
     descriptor: int
     inode: int
     peer: Peer
+    unsent_bytes: int = 0
 
 
 class Idle:
@@ -60,6 +66,7 @@ class Idle:
         self._under_way: dict[Peer, int] = {}
         self._ended_s: dict[Peer, float] = {}
         self._known: dict[int, tuple[Peer, float]] = {}
+        self._unsent: dict[int, tuple[int, float]] = {}
 
     @property
     def count(self) -> int:
@@ -87,18 +94,31 @@ class Idle:
         self._known = {inode: self._known.get(inode, (each.peer, now_s)) for inode, each in found.items()}
         here = {each.peer for each in found.values()}
         self._ended_s = {peer: at_s for peer, at_s in self._ended_s.items() if peer in here}
-        idle = sorted(
+        self._unsent = {inode: self._moved(each, now_s) for inode, each in found.items()}
+        still = [
             (max(self._ended_s.get(peer, -1.0), first_s), inode)
             for inode, (peer, first_s) in self._known.items()
             if peer not in self._under_way
-        )
-        over = [inode for since_s, inode in idle if now_s - since_s >= self._timeout_s]
+        ]
+        idle = sorted((max(since_s, self._unsent[at][1]), at) for since_s, at in still if not self._unsent[at][0])
+        unread = [(self._unsent[at][1], at) for _, at in still if self._unsent[at][0]]
+        stalled = [inode for since_s, inode in unread if now_s - since_s >= limits.HTTP_STREAM_SEND_TIMEOUT_S]
+        over = stalled + [inode for since_s, inode in idle if now_s - since_s >= self._timeout_s]
         spare = max(1, int(self._connections_max * _SPARE_SHARE))
         wanted = len(found) - (self._connections_max - spare)
         if len(found) >= self._connections_max - spare // 2 and wanted > len(over):
             pressed = [inode for since_s, inode in idle if now_s - since_s >= limits.HTTP_IDLE_PRESSED_S]
-            over = pressed[:wanted] if len(pressed) > len(over) else over
+            over = list(dict.fromkeys([*over, *pressed]))[: max(wanted, len(over))]
         return [found[inode] for inode in over]
+
+    def _moved(self, each: Found, now_s: float) -> tuple[int, float]:
+        """Return what its peer has not taken yet, and since when that is so."""
+        known = self._unsent.get(each.inode)
+        if known is not None and known[0] == each.unsent_bytes:
+            return known
+        # What was never seen to move has not.
+        moved_s = now_s if known is not None or each.unsent_bytes else self._known[each.inode][1]
+        return each.unsent_bytes, moved_s
 
 
 def noting(app: "ASGIApp", idle: Idle) -> "ASGIApp":
@@ -137,8 +157,22 @@ def _look(port: int, known: Mapping[int, Found]) -> dict[int, Found]:
         if each is None or each.descriptor != descriptor:
             each = _found(descriptor, inode, port)
         if each is not None:
+            unsent_bytes = _unsent(descriptor)
+            if unsent_bytes != each.unsent_bytes:
+                each = msgspec.structs.replace(each, unsent_bytes=unsent_bytes)
             found[inode] = each
     return found
+
+
+def _unsent(descriptor: int) -> int:
+    """Return what the kernel holds for a connection's peer; Linux alone tells."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        answer = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))  # of a socket it is SIOCOUTQ
+    except OSError:  # closed meanwhile
+        return 0
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def _sockets() -> Iterator[tuple[int, int]]:

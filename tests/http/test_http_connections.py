@@ -11,6 +11,7 @@ import pytest
 from headrace.config import limits
 from headrace.engine.http.connections import Found, Idle
 from http_server import DEADLINE_S, Serving, serving
+from servers import start_valkey
 
 ANY = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -44,6 +45,49 @@ def test_a_connection_without_a_request_is_closed_after_its_time() -> None:
     assert [] == over(idle, [2], 1_000.0)
     idle.ended(peer(2), 1_000.0)
     assert ([], [2]) == (over(idle, [2], 1_009.0), over(idle, [2], 1_010.0))
+
+
+def test_a_client_that_still_reads_is_not_idle() -> None:
+    """While an unread rest shrinks, and for a time after, a connection stays; left unread, it is closed."""
+    idle = Idle(10.0, 100)
+    stay_s = limits.HTTP_STREAM_SEND_TIMEOUT_S
+
+    def look(unsent_bytes: int, now_s: float) -> int:
+        return len(idle.overdue({1: Found(1, 1, peer(1), unsent_bytes)}, now_s))
+
+    assert [0] * 40 == [look(100_000 - second, 5.0 * second) for second in range(40)]
+    assert [0, 0] == [look(0, 200.0), look(0, 209.9)]
+    assert 1 == look(0, 210.0)
+    assert [0, 0, 1] == [look(500, 300.0), look(500, 300.0 + stay_s - 1), look(500, 300.0 + stay_s)]
+    idle.began(peer(1))
+    assert 0 == look(500, 1_000.0)
+
+
+@pytest.mark.redis_core
+def test_an_answer_that_is_read_slowly_comes_whole(tmp_path: Path) -> None:
+    """However long a client takes over an answer, beyond http.idle_timeout too, it gets all of it."""
+    toml = 'idle_timeout = "1s"\nheader_timeout = "1s"'
+    with (
+        start_valkey(tmp_path) as server,
+        serving(tmp_path, toml, url=server.url) as api,
+        socket.socket() as client,
+    ):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", api.port))
+        body = b'{"name":"add","queue":"' + b"q" * 480 + b' "}\n'
+        body *= 20_000
+        client.sendall(
+            b"POST /v1/jobs/batch HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n"
+            b"content-length: %d\r\n\r\n" % len(body) + body
+        )
+        got, began_s = b"", time.monotonic()
+        while not got.endswith(b"0\r\n\r\n"):
+            piece = client.recv(65_536)
+            assert piece, f"cut off after {len(got)} bytes"
+            got += piece
+            if time.monotonic() - began_s < 4:  # slowly, for several times idle_timeout
+                time.sleep(0.01)
+    assert b'"unlisted":10000}' in got
 
 
 def test_a_port_that_comes_again_is_another_connection() -> None:
