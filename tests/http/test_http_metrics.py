@@ -159,9 +159,9 @@ async def test_a_new_queue_takes_no_series_from_another(monkeypatch: pytest.Monk
         for queue in ("m", "n", "o", "a"):
             await client.post("/v1/jobs", json={"name": "add", "queue": queue})
             response = await client.get("/metrics")
+            assert "text/plain; version=0.0.4; charset=utf-8" == response.headers["content-type"]
             families = text_string_to_metric_families(response.text)
             shown.append([sample for family in families for sample in family.samples])
-    assert "text/plain; version=0.0.4; charset=utf-8" == response.headers["content-type"]
     queued = [{s.labels["queue"]: s.value for s in each if s.name == "headrace_queue_queued_jobs"} for each in shown]
     assert [
         {"m": 1.0}, {"m": 1.0, "n": 1.0},
