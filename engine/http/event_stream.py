@@ -5,6 +5,7 @@ in the follower's bounded buffer. While nothing happens a comment is sent now an
 ends at once. It owns its follower.
 """
 
+import asyncio
 from typing import Any, Final
 
 import anyio
@@ -63,7 +64,7 @@ class EventStream(Response[bytes]):
         return self._run
 
     async def _run(self, _: Scope, receive: Receive, send: Send) -> None:
-        feed, follower = self._feed, self._follower
+        feed, follower, was_ended = self._feed, self._follower, False
         try:
             with follower.scope:
                 async with plain_group() as group:
@@ -71,9 +72,14 @@ class EventStream(Response[bytes]):
                     group.start_soon(feed.pump)
                     await self._talk(send)
                     group.cancel_scope.cancel()
+        except asyncio.CancelledError:  # trio's is another
+            if anyio.current_effective_deadline() == float("-inf"):
+                raise  # somebody's scope around this waits for it
+            # A host such as uvicorn cancels the task itself when it stops, and takes what comes out for a fault.
+            was_ended = True
         finally:
             feed.leave(follower)
-        if follower.scope.cancel_called:
+        if was_ended or follower.scope.cancel_called:
             with anyio.move_on_after(END_WITHIN_S):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 

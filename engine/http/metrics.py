@@ -113,6 +113,7 @@ class Exposition:
         self._lock: anyio.Lock | None = None
         self._read_at_s = float("-inf")
         self._snapshot: Snapshot | None = None
+        self._named: dict[str, None] = {}
 
     async def text(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics and their media type, in the form that an Accept header asks for.
@@ -124,7 +125,7 @@ class Exposition:
         async with self._lock:
             if time.monotonic() - self._read_at_s >= READ_TTL_S:
                 try:
-                    self._snapshot = await self._courier.call(read, self._broker)
+                    self._snapshot = await self._courier.call(read, self._broker, self._named)
                 except BrokerUnavailable:
                     self._snapshot = None
                 self._read_at_s = time.monotonic()
@@ -160,7 +161,8 @@ class Samples(Collector):
         """Yield every family that there are values of."""
         snapshot = self._snapshot
         workers = [((record.worker,), record) for record in snapshot.workers]
-        yield from _written(QUEUES, [((record.view.name,), record) for record in snapshot.queues])
+        queues = [((record.view.name,), record) for record in snapshot.queues]
+        yield from _written(QUEUES, queues, summed=(OTHERS,))
         yield from _written(HANDLERS, list(_handlers(snapshot.workers)))
         yield from _written(
             RUNNERS,
@@ -184,8 +186,13 @@ class Samples(Collector):
         yield from _written(API, [((), self._api)])
 
 
-def read(broker: OpenBroker) -> Snapshot:
-    """Return what there is to show now; raises BrokerUnavailable."""
+def read(broker: OpenBroker, named: dict[str, None]) -> Snapshot:
+    """Return what there is to show now; raises BrokerUnavailable.
+
+    Args:
+        broker: What is read.
+        named: The queues that have series of their own; kept up to date.
+    """
     workers, silent, views = inspect.workers(broker), inspect.silent_workers(broker), inspect.queues(broker)
     stalled = set(inspect.stalled_queues(workers, silent))
     drained: dict[str, float] = {}
@@ -197,15 +204,22 @@ def read(broker: OpenBroker) -> Snapshot:
         silent=silent,
         queues=[
             QueueRecord(view, drain_eta_s(view.queued, drained.get(view.name, 0.0)), view.name in stalled)
-            for view in _bounded(views)
+            for view in _bounded(views, named)
         ],
     )
 
 
-def _bounded(views: Sequence[QueueView]) -> Iterator[QueueView]:
-    """Yield queues, those past the bound as one."""
-    yield from views[:QUEUES_MAX_COUNT]
-    others = views[QUEUES_MAX_COUNT:]
+def _bounded(views: Sequence[QueueView], named: dict[str, None]) -> Iterator[QueueView]:
+    """Yield queues, those past the bound as one; a queue that was seen first keeps its own series while it is there."""
+    there = {view.name for view in views}
+    for gone in named.keys() - there:
+        del named[gone]
+    for view in views:
+        if len(named) < QUEUES_MAX_COUNT:
+            named[view.name] = None
+        if view.name in named:
+            yield view
+    others = [view for view in views if view.name not in named]
     if others:
         yield QueueView(
             name=OTHERS,
@@ -240,11 +254,15 @@ def _states(snapshot: Snapshot) -> Iterator[tuple[tuple[str, ...], Any]]:
         yield (state,), count
 
 
-def _written(group: Group, records: Sequence[tuple[tuple[str, ...], Any]]) -> Iterator[Metric]:
+def _written(
+    group: Group, records: Sequence[tuple[tuple[str, ...], Any]], summed: tuple[str, ...] | None = None
+) -> Iterator[Metric]:
+    """Yield the families of a group that have values; of `summed` no counters, for what it sums comes and goes."""
     for family in group.families:
         metric = _family(family, group.labels)
         for labels, record in records:
-            _add(family, metric, labels, family.read(record))
+            if labels != summed or family.kind != "counter":
+                _add(family, metric, labels, family.read(record))
         if metric.samples:
             yield metric
 

@@ -1,5 +1,6 @@
 """What is promised of event streams: replayed and live, filtered, shared, bounded, and in nobody's way."""
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -315,6 +316,33 @@ async def test_the_servers_end_ends_streams(broker: OpenBroker) -> None:
         async with watching(app, "/v1/events") as late:
             assert 503 == late.status
     assert 0 == gateway.feed.streams_count
+
+
+async def test_a_host_that_cancels_its_task_sees_no_fault(anyio_backend_name: str) -> None:
+    """On asyncio a stream whose task is cancelled, as uvicorn does when it stops, ends in order and raises nothing."""
+    if anyio_backend_name != "asyncio":
+        pytest.skip("only asyncio's tasks can be cancelled from outside")
+    broker = MemoryBroker()
+    feed = Feed(broker)
+    sent: list[Any] = []
+    began = anyio.Event()
+
+    async def receive() -> Any:
+        await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if "body" in message:
+            began.set()
+
+    run = EventStream(feed, await feed.follow(None, "mail")).to_asgi_response()
+    task = asyncio.ensure_future(run({"type": "http"}, receive, send))
+    with anyio.fail_after(DEADLINE_S):
+        await began.wait()
+        task.cancel()
+        await task
+    assert (False, 0) == (sent[-1]["more_body"], feed.streams_count)
+    broker.close()
 
 
 async def test_what_is_no_event_is_passed_over(broker: OpenBroker) -> None:

@@ -151,6 +151,26 @@ async def test_who_submits_can_add_no_series(monkeypatch: pytest.MonkeyPatch) ->
     assert {"q0": 1.0, "q1": 1.0, "(others)": 3.0} == queued
 
 
+async def test_a_new_queue_takes_no_series_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queues that were there first keep their series, and what is summed has no counters, which could fall."""
+    monkeypatch.setattr(metrics_module, "QUEUES_MAX_COUNT", 2)
+    async with asking(MemoryBroker()) as client:
+        shown = []
+        for queue in ("m", "n", "o", "a"):
+            await client.post("/v1/jobs", json={"name": "add", "queue": queue})
+            response = await client.get("/metrics")
+            assert "text/plain; version=0.0.4; charset=utf-8" == response.headers["content-type"]
+            families = text_string_to_metric_families(response.text)
+            shown.append([sample for family in families for sample in family.samples])
+    queued = [{s.labels["queue"]: s.value for s in each if s.name == "headrace_queue_queued_jobs"} for each in shown]
+    assert [
+        {"m": 1.0}, {"m": 1.0, "n": 1.0},
+        {"m": 1.0, "n": 1.0, "(others)": 1.0}, {"m": 1.0, "n": 1.0, "(others)": 2.0},
+    ] == queued  # fmt: skip
+    counters = {s.name for s in shown[-1] if s.labels.get("queue") == "(others)" and s.name.endswith("_total")}
+    assert set() == counters
+
+
 async def test_workers_are_counted_by_what_they_are_about() -> None:
     """Working, quiet and silent ones each count where they belong; a queue that only a silent one had is stalled."""
     broker = MemoryBroker()

@@ -20,4 +20,6 @@ from ..contract import GivesMetrics, gateway_of, problems
 async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Return the metrics of all workers, queues and this process, as Prometheus text or OpenMetrics."""
     content, media_type = await gateway_of(request).exposition.text(request.headers.get("accept", ""))
+    if media_type.startswith("text/"):  # to which the framework adds the charset
+        media_type = media_type.partition("; charset=")[0]
     return Response(content, media_type=media_type, headers={"cache-control": "no-store"})
