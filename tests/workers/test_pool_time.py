@@ -54,8 +54,8 @@ async def test_ten_thousand_timeouts() -> None:
             outcome.status for outcome in await on.play([Piece(short) for _ in range(1000)])
         )
         assert coroutines == living_count()
-        # Those of other tests may have ended meanwhile; and trio, a guest in tests, has one that waits for its events in
-        # its stead, once it has had to wait.
+        # Those of other tests may have ended meanwhile; and trio, a guest in tests, has one to wait for its events in,
+        # once it has had to wait.
         assert threads + 1 >= threading.active_count()
         assert on.is_whole(1000)
 
