@@ -55,13 +55,14 @@ ROUTES: Final = (
 )
 
 
-def make_app(gateway: Gateway, *, guarded: bool = True) -> ASGIApp:
+def make_app(gateway: Gateway, *, guarded: bool = True, by_length: bool = False) -> ASGIApp:
     """Return the API over an open gateway, as an ASGI application.
 
     Args:
         gateway: What it asks.
         guarded: Whether the gate stands before it where there are no tokens; without, somebody else decides who may
             call. Where there are tokens, it always does.
+        by_length: Whether bodies end with their last announced byte; for the server that it was tried with.
     """
     routes = [*ROUTES, description.openapi, description.docs]
     unjudged = missing((method, path) for route in routes for path in route.paths for method in route.http_methods)
@@ -79,8 +80,9 @@ def make_app(gateway: Gateway, *, guarded: bool = True) -> ASGIApp:
         logging_config=None,  # it would take over the process's logging
     )
     settings = gateway.settings
-    behind: ASGIApp = fronted(answered(app), gateway)
+    # The hot route streams nothing, so it stands before the deadline of streams.
+    behind: ASGIApp = fronted(taken(answered(app), limits.HTTP_STREAM_SEND_TIMEOUT_S), gateway)
     if guarded or settings.http.tokens:
         behind = gated(behind, Gate(settings))
-    behind = taken(behind, limits.HTTP_STREAM_SEND_TIMEOUT_S)
-    return with_heads(with_cors(paced(behind, settings.http.body_timeout_s), settings.http.cors_origins))
+    behind = paced(behind, settings.http.body_timeout_s, by_length=by_length)
+    return with_heads(with_cors(behind, settings.http.cors_origins))

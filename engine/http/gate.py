@@ -76,12 +76,16 @@ class Gate:
             headers: Their names in lower case.
             now_s: The wall clock, for tokens that expire.
         """
-        hosts = [value for name, value in headers if name == b"host"]
-        origins = [value for name, value in headers if name == b"origin" and value not in self._origins]
+        hosts, origins = [], []
+        for name, value in headers:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"origin" and value not in self._origins:
+                origins.append(value)
         if self._tokens is None:
-            if not hosts or not all(_is_loopback(b"//" + host) for host in hosts):
+            if not hosts or not all(map(_is_loopback_host, hosts)):
                 return Refusal(403, _OUTSIDE_HOST)
-            return None if all(_is_loopback(origin) for origin in origins) else Refusal(403, _OUTSIDE_ORIGIN)
+            return None if all(map(_is_loopback, origins)) else Refusal(403, _OUTSIDE_ORIGIN)
         if not all(_is_same(origin, hosts) for origin in origins):
             return Refusal(403, _OUTSIDE_ORIGIN)
         return self._without_right(needed(method, path), presented(headers), now_s)
@@ -109,12 +113,12 @@ def gated(app: ASGIApp, gate: Gate) -> ASGIApp:
 
     async def at_the_gate(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP:
-            path = path_below(scope.get("root_path", ""), scope["path"])
-            refusal = gate.refusal(scope["method"], path, list(scope["headers"]), time.time())
+            path, headers = path_below(scope.get("root_path", ""), scope["path"]), list(scope["headers"])
+            refusal = gate.refusal(scope["method"], path, headers, time.time())
             if refusal is not None:
                 await _refuse(send, refusal)
                 return
-            if needed(scope["method"], path) == "open" and not gate.may_read(list(scope["headers"]), time.time()):
+            if needed(scope["method"], path) == "open" and not gate.may_read(headers, time.time()):
                 scope[TOLD_LITTLE] = True  # type: ignore[typeddict-unknown-key]
         await app(scope, receive, send)
 
@@ -124,6 +128,12 @@ def gated(app: ASGIApp, gate: Gate) -> ASGIApp:
 def _is_same(origin: bytes, hosts: Sequence[bytes]) -> bool:
     """Return whether a page of this origin came from this host, whichever of http and https a proxy makes of it."""
     return [origin.partition(b"://")[2]] == hosts
+
+
+@lru_cache(maxsize=256)
+def _is_loopback_host(host: bytes) -> bool:
+    """Return whether a Host header names this machine."""
+    return _is_loopback(b"//" + host)
 
 
 @lru_cache(maxsize=256)

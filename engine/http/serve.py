@@ -217,7 +217,8 @@ def _server(gateway: Gateway, bind: str, port: int) -> "tuple[Server, Idle]":
         log.warning("tokens travel unencrypted; set http.tls_cert and http.tls_key, or have a proxy do TLS", host=bind)
     connections_max = connections_bound(settings.http.connections_max)
     idle = Idle(settings.http.idle_timeout_s, connections_max)
-    return make_server(noting(make_app(gateway), idle), (bind, port), settings, connections_max, cert), idle
+    app = noting(make_app(gateway, by_length=True), idle)
+    return make_server(app, (bind, port), settings, connections_max, cert), idle
 
 
 async def _announce(bind: str, port: int, scheme: str) -> None:

@@ -110,6 +110,48 @@ async def test_waiting_for_the_client_to_go_is_no_body() -> None:
     assert 200 == (await ask(app, scope("/x", method="GET"), Dripping().receive))[0]
 
 
+async def test_a_body_ends_with_its_last_announced_byte() -> None:
+    """Nobody waits for the message by which the server tells of the end; who then receives hears of the client's."""
+    heard: list[dict[str, Any]] = []
+
+    async def reads(_scope: Any, receive: Receive, send: Any) -> None:
+        while not heard or heard[-1].get("more_body"):
+            heard.append(await receive())
+        heard.append(await receive())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    app = paced(reads, 0.05, by_length=True)  # type: ignore[arg-type]
+    client = Dripping(piece(b"al"), piece(b"l"), piece(b"", more=False), {"type": "http.disconnect"})
+    assert 200 == (await ask(app, scope("/x", (b"content-length", b"3")), client.receive))[0]
+    assert [True, False, None] == [message.get("more_body") for message in heard]
+    assert "http.disconnect" == heard[-1]["type"]
+    heard.clear()
+    # Where the length is not the body's own to say, it ends where the server says.
+    client = Dripping(piece(b"al"), piece(b"l"), piece(b"", more=False), {"type": "http.disconnect"})
+    headers = ((b"content-length", b"3"), (b"transfer-encoding", b"chunked"))
+    assert 200 == (await ask(app, scope("/x", *headers), client.receive))[0]
+    assert [True, True, False, None] == [message.get("more_body") for message in heard]
+
+
+async def test_a_cancelled_request_is_not_a_late_one() -> None:
+    """Somebody else's cancellation goes on outwards, and is not answered 408."""
+    ended: list[str] = []
+
+    async def reads(_scope: Any, receive: Receive, _send: Any) -> None:
+        try:
+            await receive()
+        finally:
+            ended.append("reads")
+
+    with anyio.move_on_after(0.1) as cancelled:
+        await paced(reads, 30.0)(scope("/x"), Dripping().receive, None)  # type: ignore[arg-type]
+    assert cancelled.cancelled_caught
+    assert ["reads"] == ended
+    with anyio.fail_after(DEADLINE_S):  # nothing of it is left in the coroutine that was cancelled
+        await anyio.sleep(0.01)
+
+
 def test_a_pace_is_kept_by_bytes_and_not_by_signs_of_life() -> None:
     """500 bytes a second go on for ever, a byte now and then does not; what was sent fast buys no long pause."""
     steady = Pace(20.0)
