@@ -4,8 +4,7 @@ Only whole documents are tagged. What is sent in pieces is large, and compressed
 pass as they come. A tag is weak, for the same document goes out compressed or not. Each answer owns its compressor.
 """
 
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -13,13 +12,12 @@ import anyio.to_thread
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from .coding import CODINGS, Packer, coding_for, compress
+
 #: Below it the headers and the packet are most of what travels.
 COMPRESS_FROM_BYTES: Final = 1024
-#: Some 4 ms of compressing: more is done in a thread, beside the requests of others.
+#: Some 4 ms of gzip: more is done in a thread, beside the requests of others.
 COMPRESS_ASIDE_FROM_BYTES: Final = 256 * 1024
-#: zlib's level: 6 is 3 % smaller than 4 for lists of jobs, and takes twice as long.
-LEVEL: Final = 4
-_GZIP: Final = 16 + zlib.MAX_WBITS
 _KINDS: Final = (b"application/json", b"application/problem+json", b"text/html")
 #: They are other ones each time that they are asked for.
 EVER_NEW: Final = frozenset({"/v1/stats", "/v1/workers", "/healthz", "/readyz", "/metrics", "/v1/events"})
@@ -35,7 +33,7 @@ def answered(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, send)
             return
         started: list[Any] = []
-        packer: Any = None
+        packer: Packer | None = None
 
         async def forward(message: Message) -> None:
             nonlocal packer
@@ -60,19 +58,18 @@ def answered(app: ASGIApp) -> ASGIApp:
     return answering
 
 
-def _packer_of(scope: Any, start: Any) -> Any:
+def _packer_of(scope: HTTPScope, start: Any) -> Packer | None:
     """Return what compresses an answer in pieces, and complete its headers; None where it goes as it is."""
     headers: Headers = [(name.lower(), value) for name, value in start["headers"]]
     if _kind(headers) not in _KINDS or _first(headers, b"content-encoding"):
         return None
     headers.append((b"vary", b"accept-encoding"))
-    packer = None
-    if takes_gzip([value for name, value in scope["headers"] if name == b"accept-encoding"]):
+    coding = _coding_for(scope)
+    if coding is not None:
         headers = [item for item in headers if item[0] != b"content-length"]
-        headers.append((b"content-encoding", b"gzip"))
-        packer = zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP)
+        headers.append((b"content-encoding", coding))
     start["headers"] = headers
-    return packer
+    return None if coding is None else CODINGS[coding]()
 
 
 async def _finish(scope: HTTPScope, start: Any, content: bytes) -> bytes:
@@ -90,46 +87,26 @@ async def _finish(scope: HTTPScope, start: Any, content: bytes) -> bytes:
     if len(content) >= COMPRESS_FROM_BYTES:
         if not _first(headers, b"vary"):
             headers.append((b"vary", b"accept-encoding"))
-        if takes_gzip([value for name, value in scope["headers"] if name == b"accept-encoding"]):
+        coding = _coding_for(scope)
+        if coding is not None:
             if len(content) >= COMPRESS_ASIDE_FROM_BYTES:
-                content = await anyio.to_thread.run_sync(compress, content)
+                content = await anyio.to_thread.run_sync(compress, content, coding)
             else:
-                content = compress(content)
+                content = compress(content, coding)
             headers = [item for item in headers if item[0] != b"content-length"]
-            headers += [(b"content-encoding", b"gzip"), (b"content-length", str(len(content)).encode())]
+            headers += [(b"content-encoding", coding), (b"content-length", str(len(content)).encode())]
     start["headers"] = headers
     return content
 
 
-def compress(content: bytes) -> bytes:
-    """Return the bytes as gzip; without a time in them, so that the same document is always the same bytes."""
-    packer = zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP)
-    return packer.compress(content) + packer.flush()
-
-
-def takes_gzip(accepted: Sequence[bytes]) -> bool:
-    """Return whether Accept-Encoding headers allow gzip: by its name, or by "*", and not with a weight of 0."""
-    weights: dict[bytes, float] = {}
-    for part in b",".join(accepted).lower().split(b","):
-        coding, _, parameters = part.partition(b";")
-        weights[coding.strip()] = _weight(parameters)
-    return weights.get(b"gzip", weights.get(b"x-gzip", weights.get(b"*", 0.0))) > 0
+def _coding_for(scope: HTTPScope) -> bytes | None:
+    return coding_for([value for name, value in scope["headers"] if name == b"accept-encoding"])
 
 
 def is_known(tag: bytes, known: Iterable[bytes]) -> bool:
     """Return whether If-None-Match headers name a tag, or are "*"; weakly compared, as RFC 9110 has it for reading."""
     bare = tag.removeprefix(b"W/")
     return any(item.strip().removeprefix(b"W/") in (bare, b"*") for value in known for item in value.split(b","))
-
-
-def _weight(parameters: bytes) -> float:
-    name, _, value = parameters.strip().partition(b"=")
-    if name.strip() != b"q":
-        return 1.0
-    try:
-        return float(value)
-    except ValueError:
-        return 0.0
 
 
 def _kind(headers: Headers) -> bytes:

@@ -116,10 +116,19 @@ def check_servable(settings: Settings) -> str:
 
 
 def _require_extra() -> None:
-    names = ("granian", "jinja2", "litestar", "prometheus_client")
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    names = ["granian", "jinja2", "litestar", "prometheus_client"]
+    if sys.version_info < (3, 14):  # where it is in the standard library
+        names.append("backports.zstd")
+    missing = [name for name in names if not _is_there(name)]
     if missing:
         raise ConfigError(f"the API needs {' and '.join(missing)}: pip install 'headrace[server]'")
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # nor the package that it would be in
+        return False
 
 
 def _check_settings(settings: Settings) -> None:

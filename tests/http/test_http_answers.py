@@ -1,12 +1,20 @@
 """What goes out: tags, answers that are not sent again, and compression."""
 
 import gzip
+import json
+import sys
 
 import httpx
 import pytest
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 from headrace.engine.broker.memory import MemoryBroker
-from headrace.engine.http.answers import compress, is_known, takes_gzip
+from headrace.engine.http.answers import is_known
+from headrace.engine.http.coding import coding_for, compress
 from http_scene import asking, publish
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +60,7 @@ async def test_figures_and_errors_have_no_tag() -> None:
 
 
 async def test_large_documents_are_compressed() -> None:
-    """From 1 KiB on a document is gzip where the client takes it, and the same document; the tag is the same."""
+    """From 1 KiB on a document is packed as the client takes it, and the same document; the tag is the same."""
     broker = MemoryBroker()
     for number in range(20):
         publish(broker, f"worker-{number}")
@@ -64,6 +72,10 @@ async def test_large_documents_are_compressed() -> None:
         assert travelled == gzip.decompress(short)
         assert len(short) * 5 < len(travelled)
         assert plain.headers["etag"] == packed.headers["etag"]
+        modern, shorter = await fetched(client, "/openapi.json", **{"accept-encoding": "gzip, deflate, br, zstd"})
+        assert ("zstd", str(len(shorter))) == (modern.headers["content-encoding"], modern.headers["content-length"])
+        assert travelled == zstd.decompress(shorter)
+        assert plain.headers["etag"] == modern.headers["etag"]
         small, _ = await fetched(client, "/v1/queues", **{"accept-encoding": "gzip"})
         assert "content-encoding" not in small.headers
 
@@ -73,31 +85,35 @@ async def test_many_ids_are_compressed() -> None:
     async with asking(MemoryBroker()) as client:
         for count in (5_000, 20_000):
             lines = b'{"name": "add"}\n' * count
-            for accepted in ("gzip", "identity"):
+            for accepted, unpack in (("gzip", gzip.decompress), ("zstd", zstd.decompress), ("identity", bytes)):
                 headers = {"content-type": "application/x-ndjson", "accept-encoding": accepted}
-                response = await client.post("/v1/jobs/batch", content=lines, headers=headers)
-                report = response.json()
+                async with client.stream("POST", "/v1/jobs/batch", content=lines, headers=headers) as response:
+                    report = json.loads(unpack(b"".join([piece async for piece in response.aiter_raw()])))
                 assert (count, count) == (report["accepted"], len(set(report["ids"])))
-                assert (accepted == "gzip") == (response.headers.get("content-encoding") == "gzip")
+                assert ("" if accepted == "identity" else accepted) == response.headers.get("content-encoding", "")
                 assert "accept-encoding" == response.headers["vary"]
 
 
 @pytest.mark.parametrize(
     ("accepted", "expected"),
     [
-        ([], False),
-        ([b"gzip"], True),
-        ([b"br", b"GZIP ; q=0.1"], True),
-        ([b"*"], True),
-        ([b"*, gzip;q=0"], False),
-        ([b"identity;q=1, *;q=0"], False),
-        ([b"gzip;q=x"], False),
-        ([b"x-gzip"], True),
+        ([], None),
+        ([b"gzip"], b"gzip"),
+        ([b"br", b"GZIP ; q=0.1"], b"gzip"),
+        ([b"zstd, gzip"], b"zstd"),
+        ([b"gzip, zstd"], b"zstd"),
+        ([b"gzip;q=1.0, zstd;q=0.5"], b"gzip"),
+        ([b"*"], b"zstd"),
+        ([b"*, zstd;q=0"], b"gzip"),
+        ([b"*, gzip;q=0, zstd;q=0"], None),
+        ([b"identity;q=1, *;q=0"], None),
+        ([b"gzip;q=x"], None),
+        ([b"x-gzip"], b"gzip"),
     ],
 )
-async def test_the_client_says_what_it_takes(accepted: list[bytes], expected: bool) -> None:
-    """Accept-Encoding is read as RFC 9110 has it."""
-    assert expected is takes_gzip(accepted)
+async def test_the_client_says_what_it_takes(accepted: list[bytes], expected: bytes | None) -> None:
+    """Accept-Encoding is read as RFC 9110 has it; of what a client takes as gladly, zstd is chosen."""
+    assert expected == coding_for(accepted)
 
 
 async def test_tags_are_compared_weakly() -> None:
@@ -105,4 +121,5 @@ async def test_tags_are_compared_weakly() -> None:
     assert [True, True, True, False, False] == [
         is_known(b'W/"a"', values) for values in ([b'"a"'], [b'"b", W/"a"'], [b"*"], [b'"b"'], [])
     ]
-    assert compress(b"x" * 2000) == compress(b"x" * 2000)
+    for coding in (b"gzip", b"zstd"):
+        assert compress(b"x" * 2000, coding) == compress(b"x" * 2000, coding)
