@@ -168,6 +168,9 @@ PORT_MAX: Final = 65_535
 HTTP_BODY_MAX_BYTES: Final = 16 * _MIB
 #: A body is held in memory while it is read.
 HTTP_BODY_BOUND_BYTES: Final = _GIB
+#: What bodies take that have not ended, over all requests: ten thousand connections could each hold one. At least one
+#: of the largest fits, whatever http.body_max is.
+HTTP_BODIES_HELD_BYTES: Final = 256 * _MIB
 #: How long a body may keep the server waiting, beside its bytes at the rate below. A phone in a tunnel is back by then.
 HTTP_BODY_TIMEOUT_S: Final = 20.0
 #: A modem of the last century is eight times faster; who drips bytes more slowly does so on purpose, or is gone.

@@ -4,14 +4,18 @@ The bound holds for the bytes that arrive, whatever Content-Length says. A clien
 fault of this program. No state.
 """
 
-from collections.abc import AsyncIterator
-from typing import Any, Self
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Final, Self
 
 from litestar import Request
 from litestar.exceptions import InternalServerException
 
 from .problems import Refused
 from .records import FORM
+
+#: Bodies that are large end within seconds over any network that they are worth being sent by.
+ROOM_RETRY_AFTER_S: Final = 2
 
 
 def media_type(request: Request[Any, Any, Any], accepted: tuple[str, ...]) -> str:
@@ -38,11 +42,27 @@ def shown(error: Exception) -> str:
 
 
 async def whole(request: Request[Any, Any, Any]) -> bytes:
-    """Return the body; raises what `pieces` does."""
-    return b"".join([piece async for piece in pieces(request)])
+    """Return the body; raises what `pieces` does, and Refused where there is no room for it."""
+    found: list[bytes] = []
+    with request.app.state.gateway.held.body() as held:
+        async with aclosing(pieces(request)) as arriving:  # a generator that is left lying is trio's to complain of
+            async for piece in arriving:
+                if not held.add(len(piece)):
+                    raise no_room()
+                found.append(piece)
+        return b"".join(found)
 
 
-async def pieces(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
+def no_room() -> Refused:
+    """Return the refusal of a body for which the bodies of other requests leave no room."""
+    return Refused(
+        503,
+        "the bodies of other requests take all the memory that the API has for them; send this one again in a moment",
+        {"Retry-After": str(ROOM_RETRY_AFTER_S)},
+    )
+
+
+async def pieces(request: Request[Any, Any, Any]) -> AsyncGenerator[bytes, None]:
     """Yield the body as it arrives.
 
     Raises:
@@ -50,8 +70,9 @@ async def pieces(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
         Refused: the client went away before its end.
     """
     try:
-        async for piece in request.stream():
-            yield piece
+        async with aclosing(request.stream()) as arriving:
+            async for piece in arriving:
+                yield piece
     except InternalServerException:
         raise Refused(400, "the connection ended before the body did") from None
 

@@ -74,7 +74,7 @@ _MEANINGS: Final[Mapping[int, str]] = {
     422: "A field or an argument is wrong; the detail names it.",
     429: "The queue is full; Retry-After says when to come again.",
     500: "A fault of the server's own.",
-    503: "The broker is away; Retry-After says when to come again.",
+    503: "The broker is away, or the API has no memory left for the body; Retry-After says when to come again.",
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from headrace.config import logger
+from headrace.config import limits, logger
 from headrace.config.settings import Settings
 from headrace.jobs import codec, ids
 from headrace.jobs.errors import BrokerUnavailable, QueueFull, ResultUnavailable, UnknownHandler, WaitTimeout
@@ -36,6 +36,7 @@ from ..observe.statistics import Statistics
 from ..packing import bound_of, submission_of
 from ..results import Results
 from .feed import Feed
+from .held import Held
 from .letters import Letters
 from .listing import JobPage, Sought, page_of
 from .metrics import Exposition
@@ -83,12 +84,14 @@ class Gateway:
         settings: The settings in force.
         waits: Whether the broker waits for a server.
         letters: The dead letters.
+        held: What bodies take whose rest is on its way.
     """
 
     def __init__(self, broker: OpenBroker, settings: Settings, registry: Registry | None = None) -> None:
         self.settings = settings
         self.waits = broker.waits
         self._broker = broker
+        self.held = Held(max(limits.HTTP_BODIES_HELD_BYTES, settings.http.body_max_bytes))
         self._registry = Registry() if registry is None else registry
         self._bound = bound_of(settings)
         self._client = Client(broker, self._bound)

@@ -14,8 +14,9 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from headrace.jobs.errors import InvalidArguments
 
-from .bodies import shown
+from .bodies import no_room, shown
 from .gateway import Gateway
+from .held import Held
 from .problems import TOO_LARGE, Refused, answer_to
 from .records import FORM, JSON, PROBLEM, JobRequest
 
@@ -68,7 +69,7 @@ async def answer_submission(gateway: Gateway, headers: Headers, receive: Receive
     """
     try:
         key = _checked(headers, gateway.settings.http.body_max_bytes)
-        content = await _whole(receive, gateway.settings.http.body_max_bytes)
+        content = await _whole(receive, gateway.settings.http.body_max_bytes, gateway.held)
         return Answer(202, {}, _encode(await gateway.submit(_job(content), key)))
     except Exception as error:  # noqa: BLE001 - each is answered: a fault inside is logged there, and is a 500
         return Answer(*answer_to(error, gateway, "POST", PATH))
@@ -113,11 +114,12 @@ def _checked(headers: Headers, max_bytes: int) -> str:
     return key
 
 
-async def _whole(receive: Receive, max_bytes: int) -> bytes:
+async def _whole(receive: Receive, max_bytes: int, held: Held) -> bytes:
     """Return the body.
 
     Raises:
-        Refused: 413: it is too large, whatever Content-Length says; 400: the client went away before its end.
+        Refused: 413: it is too large, whatever Content-Length says; 400: the client went away before its end; 503:
+            there is no room for it.
     """
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
@@ -126,17 +128,18 @@ async def _whole(receive: Receive, max_bytes: int) -> bytes:
             raise Refused(413, TOO_LARGE)
         return content
     parts: list[bytes] = []
-    size_bytes = 0
-    while True:
-        if message["type"] != "http.request":
-            raise Refused(400, "the connection ended before the body did")
-        parts.append(message["body"])
-        size_bytes += len(parts[-1])
-        if size_bytes > max_bytes:
-            raise Refused(413, TOO_LARGE)
-        if not message.get("more_body"):
-            return b"".join(parts)
-        message = await receive()
+    with held.body() as own:
+        while True:
+            if message["type"] != "http.request":
+                raise Refused(400, "the connection ended before the body did")
+            parts.append(message["body"])
+            if own.size_bytes + len(parts[-1]) > max_bytes:
+                raise Refused(413, TOO_LARGE)
+            if not own.add(len(parts[-1])):
+                raise no_room()
+            if not message.get("more_body"):
+                return b"".join(parts)
+            message = await receive()
 
 
 def _job(content: bytes) -> JobRequest:
