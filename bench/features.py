@@ -30,6 +30,8 @@ def cases() -> tuple[Case, ...]:
     found.append(Case("submitted, not waited for", "results", BASE, 40_000, QUICK_JOBS))
     waited: Options = {**BASE, "wait": True}
     found.append(Case("result waited for", "results", waited, 40_000, QUICK_JOBS, ("submitted, not waited for",)))
+    together: Options = {**waited, "way": "bulk"}
+    found.append(Case("results read together", "results", together, 40_000, QUICK_JOBS, ("submitted, not waited for",)))
     return tuple(found)
 
 
@@ -46,11 +48,12 @@ QUESTION = Question(
     compared=("jobs_per_s", "cpu_us_per_job", "server_cpu_us_per_job"),
     plot=Plot(("jobs_per_s",)),
     rounds=3,
-    targets=(*map(target, ON), target("result waited for", "submitted, not waited for")),
+    targets=(*map(target, ON), target("result waited for", "submitted, not waited for"),
+             target("results read together", "submitted, not waited for")),
     as_cost=True,
-    notes="Costs are in jobs/s, and CPU as ratios. The last two have a producer process that submits while the worker "
+    notes="Costs are in jobs/s, and CPU as ratios. The last three have a producer process that submits while the worker "
     "works: rates from the first submission to the last settling, or to the last of all results, for which 500 wait at "
-    "once; a rate of theirs is not one of the others'.",
+    "once or which one coroutine reads together; a rate of theirs is not one of the others'.",
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from .broker.control import OpenBroker, cancel_one
 from .broker.views import JobView, Progress
 from .results import Results, wait_blocking
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 Span = float | int | str | timedelta
 
 
-class JobHandle(Generic[R]):
+class JobHandle(Generic[R_co]):
     """A submitted job.
 
     Attributes:
@@ -78,7 +78,7 @@ class JobHandle(Generic[R]):
         """
         return shown(await self._results.progress(self.id))
 
-    async def result(self, timeout: Span | None = None) -> R:
+    async def result(self, timeout: Span | None = None) -> R_co:
         """Return what the handler returned, in the type that it promises; waits through outages of the server.
 
         Args:
@@ -94,11 +94,15 @@ class JobHandle(Generic[R]):
                 engine was closed meanwhile.
         """
         timeout_s = None if timeout is None else units.parse_duration(timeout)
-        value: R = unwrap(self.id, await self._results.record(self.id, timeout_s), self._decode)
+        return self.unwrap(await self._results.record(self.id, timeout_s))
+
+    def unwrap(self, record: ResultRecord) -> R_co:
+        """Return the value in the job's record; raises what `result` does where there is none."""
+        value: R_co = unwrap(self.id, record, self._decode)
         return value
 
 
-class SyncJobHandle(Generic[R]):
+class SyncJobHandle(Generic[R_co]):
     """A submitted job, for code without an event loop; may be used from any thread.
 
     Attributes:
@@ -127,11 +131,14 @@ class SyncJobHandle(Generic[R]):
         """Return (done, total); see `JobHandle.progress`."""
         return shown(self._broker().progress([self.id])[0])
 
-    def result(self, timeout: Span | None = None) -> R:
+    def result(self, timeout: Span | None = None) -> R_co:
         """Return what the handler returned; raises what `JobHandle.result` does. Blocks this thread."""
         timeout_s = None if timeout is None else units.parse_duration(timeout)
-        record: ResultRecord = wait_blocking(self._broker(), self.id, timeout_s)
-        value: R = unwrap(self.id, record, self._decode)
+        return self.unwrap(wait_blocking(self._broker(), self.id, timeout_s))
+
+    def unwrap(self, record: ResultRecord) -> R_co:
+        """Return the value in the job's record; raises what `result` does where there is none."""
+        value: R_co = unwrap(self.id, record, self._decode)
         return value
 
 

@@ -6,12 +6,10 @@ lasts until somebody mends something is raised. `Results` is owned by one event 
 """
 
 import time
-from collections.abc import Callable
-from functools import partial
+from collections import deque
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Final
-
-import anyio
 
 from headrace.jobs.codec import ResultRecord
 from headrace.jobs.errors import BrokerUnavailable, WaitTimeout
@@ -22,9 +20,64 @@ from .broker.control import OpenBroker, cancel_one
 from .broker.courier import Courier
 from .broker.looks import Looks, Wait, looks_of, unavailable_again
 from .broker.views import JobView, Progress
+from .deadlines import Deadlines
 
 #: How long past its deadline a wait stays for the answer to its first look, so that a wait of no time looks once.
 FIRST_LOOK_S: Final = 1.0
+
+
+class _Sleeper(Wait):
+    """A coroutine's wait."""
+
+    __slots__ = ("is_late", "place")
+
+    def __init__(self, job_id: str, inbox: "_LoopInbox") -> None:
+        super().__init__(job_id, inbox)
+        self.is_late = False
+        self.place = inbox.parking.place()
+
+
+class _LoopInbox:
+    """Begins and wakes the waits of one loop, those of a round of it together.
+
+    Args:
+        put: Takes waits that begin.
+    """
+
+    def __init__(self, put: Callable[[list[Wait]], None]) -> None:
+        self.parking = native.parking()
+        self.deadlines: Deadlines[_Sleeper] = Deadlines(self._be_late)
+        self._put = put
+        self._portal = Portal.open()
+        self._new: list[Wait] = []
+        self._told: deque[Sequence[Wait]] = deque()
+
+    def begin(self, wait: Wait) -> None:
+        """Have a wait put, with all others that begin before the loop comes round; in the loop."""
+        if not self._new:
+            self._portal.post(self._put_new)
+        self._new.append(wait)
+
+    def hear(self, waits: Sequence[Wait]) -> None:
+        """Wake, in the loop, those of these waits that have an end."""
+        self._told.append(waits)
+        self._portal.post(self._wake_told)
+
+    def _put_new(self) -> None:
+        new, self._new = self._new, []
+        self._put(new)
+
+    def _wake_told(self) -> None:
+        told, wake = self._told, self.parking.wake
+        while told:
+            for wait in told.popleft():
+                # Who was looked for in vain sleeps on, but for those who are late and have only waited for that look.
+                if isinstance(wait, _Sleeper) and (wait.done or wait.is_late):
+                    wake(wait.place)
+
+    def _be_late(self, wait: _Sleeper) -> None:
+        wait.is_late = True
+        self.parking.wake(wait.place)
 
 
 class Results:
@@ -39,8 +92,12 @@ class Results:
         self._views = broker
         self._looks = looks_of(broker)
         self._courier = Courier(waits)
-        self._portal: Portal | None = None
-        self._new: list[Wait] = []  #: begun since the loop went round last
+        self._inbox: _LoopInbox | None = None
+
+    @property
+    def looks(self) -> Looks:
+        """What looks for jobs."""
+        return self._looks
 
     @property
     def broker(self) -> OpenBroker:
@@ -60,26 +117,37 @@ class Results:
             ResultUnavailable: it ended, and its record is gone.
             BrokerUnavailable: the server refuses us until somebody mends the settings, or the engine was closed.
         """
-        if self._portal is None:
-            self._portal = Portal.open()
-        notices = _Notices()
-        wait = Wait(job_id, partial(self._portal.post, notices.note))
-        if not self._new:
-            self._portal.post(self._put)
-        self._new.append(wait)
+        inbox = self._inbox
+        if inbox is None:
+            inbox = self._inbox = _LoopInbox(self._looks.put)
+        wait = _Sleeper(job_id, inbox)
+        inbox.begin(wait)
         try:
-            await notices.until(lambda: wait.done, timeout_s)
-            if _is_unanswered(wait, self._looks):
-                await notices.until(lambda: not _is_unanswered(wait, self._looks), FIRST_LOOK_S)
+            if timeout_s is None:
+                await inbox.parking.park(wait.place)
+            elif timeout_s > 0:
+                inbox.deadlines.add(wait, timeout_s)
+                try:
+                    await inbox.parking.park(wait.place)
+                finally:
+                    inbox.deadlines.remove(wait, timeout_s)
+            if wait.record is not None:
+                return wait.record
+            await self._stay_for_the_first_look(wait, inbox)
         finally:
             if wait.record is None:
-                self._looks.leave(wait)
-        return _end(wait, self._looks, timeout_s)
+                self._looks.leave((wait,))
+        return end(wait, self._looks, timeout_s)
 
-    def _put(self) -> None:
-        """Hand on those who began to wait since the last time, together."""
-        new, self._new = self._new, []
-        self._looks.put(new)
+    async def _stay_for_the_first_look(self, wait: _Sleeper, inbox: _LoopInbox) -> None:
+        wait.is_late = True
+        if is_unanswered(wait, self._looks):
+            wait.place = inbox.parking.place()
+            inbox.deadlines.add(wait, FIRST_LOOK_S)
+            try:
+                await inbox.parking.park(wait.place)
+            finally:
+                inbox.deadlines.remove(wait, FIRST_LOOK_S)
 
     async def view(self, job_id: str) -> JobView | None:
         """Return what is known of a job; None when it never was."""
@@ -94,79 +162,54 @@ class Results:
         return await self._courier.call(cancel_one, self._views, job_id)
 
 
-class _Notices:
-    """Wakes the one coroutine that waits; in its loop."""
+class Bell:
+    """Wakes the one thread that waits."""
 
-    __slots__ = ("_came", "_event", "_is_late")
+    __slots__ = ("_rung",)
 
     def __init__(self) -> None:
-        self._came = self._is_late = False
-        self._event: anyio.Event | None = None
+        self._rung: SimpleQueue[None] = SimpleQueue()
 
-    def note(self) -> None:
-        self._came = True
-        if self._event is not None:
-            self._event.set()
+    def ring(self) -> None:
+        """Wake the thread; it sees for itself."""
+        self._rung.put(None)
 
-    async def until(self, is_over: Callable[[], bool], timeout_s: float | None) -> None:
-        """Return once something is over, asked at each notice, or the time is."""
-        if timeout_s is None:
-            await self._until(is_over)
-            return
-        self._is_late = False
-        call_off = native.call_later(timeout_s, self._be_late)
-        if call_off is None:
-            with anyio.move_on_after(timeout_s):
-                await self._until(is_over)
-            return
+    def hear(self, waits: Sequence[Wait]) -> None:
+        """Wake the thread; what an inbox does."""
+        self._rung.put(None)
+
+    def wait(self, ends_s: float | None) -> bool:
+        """Wait to be woken; return False when the time was over before."""
         try:
-            await self._until(is_over)
-        finally:
-            call_off()
-
-    async def _until(self, is_over: Callable[[], bool]) -> None:
-        while not is_over() and not self._is_late:
-            if not self._came:
-                self._event = anyio.Event()
-                await self._event.wait()
-            self._came = False
-
-    def _be_late(self) -> None:
-        self._is_late = True
-        self.note()
+            self._rung.get(timeout=None if ends_s is None else max(0.0, ends_s - time.monotonic()))
+        except Empty:
+            return False
+        return True
 
 
 def wait_blocking(broker: OpenBroker, job_id: str, timeout_s: float | None) -> ResultRecord:
     """Do what `Results.record` does, for a thread."""
-    looks, notices = looks_of(broker), SimpleQueue[None]()
-    wait = Wait(job_id, partial(notices.put, None))
+    looks, bell = looks_of(broker), Bell()
+    wait = Wait(job_id, bell)
     ends_s = None if timeout_s is None else time.monotonic() + timeout_s
     looks.put([wait])
     try:
-        while not wait.done and _waited(notices, ends_s):
+        while not wait.done and bell.wait(ends_s):
             pass
         last_s = time.monotonic() + FIRST_LOOK_S
-        while _is_unanswered(wait, looks) and _waited(notices, last_s):
+        while is_unanswered(wait, looks) and bell.wait(last_s):
             pass
     finally:
-        looks.leave(wait)
-    return _end(wait, looks, timeout_s)
+        looks.leave((wait,))
+    return end(wait, looks, timeout_s)
 
 
-def _waited(notices: "SimpleQueue[None]", ends_s: float | None) -> bool:
-    """Wait for a notice; return False when the time was over before."""
-    try:
-        notices.get(timeout=None if ends_s is None else max(0.0, ends_s - time.monotonic()))
-    except Empty:
-        return False
-    return True
-
-
-def _is_unanswered(wait: Wait, looks: Looks) -> bool:
+def is_unanswered(wait: Wait, looks: Looks) -> bool:
+    """Return whether the first look for a wait is still to come, and the server not away."""
     return not wait.done and not wait.was_answered and looks.away is None
 
 
-def _end(wait: Wait, looks: Looks, timeout_s: float | None) -> ResultRecord:
+def end(wait: Wait, looks: Looks, timeout_s: float | None) -> ResultRecord:
     """Return how the job ended, or raise why that is not known."""
     if wait.record is not None:
         return wait.record

@@ -28,6 +28,7 @@ from .broker.port import Bound, Submission
 from .client import Client
 from .connection import Connection
 from .events import EventSource
+from .gathering import ResultSource
 from .handlers import Handlers
 from .handles import JobHandle, SyncJobHandle
 from .inspect import own_statistics
@@ -47,7 +48,7 @@ from .version import VERSION
 Lifespan = Callable[["Engine"], AbstractAsyncContextManager[Any]]
 
 
-class Engine(EventSource, Mountable, Handlers):
+class Engine(EventSource, ResultSource, Mountable, Handlers):
     """Declares, submits and runs jobs.
 
     ```python
@@ -194,7 +195,7 @@ class Engine(EventSource, Mountable, Handlers):
     @property
     def sync(self) -> SyncEngine:
         """The blocking form, for code without an event loop."""
-        return SyncEngine(self._submit_named_blocking)
+        return SyncEngine(self._submit_named_blocking, lambda: self._blocking().broker())
 
     async def submit_plan(
         self, plan: HandlerPlan, args: tuple[Any, ...], kwargs: dict[str, Any], options: SubmitOptions

@@ -11,23 +11,27 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import msgspec
 
-from headrace.jobs.errors import ConfigError, QueueFull
+from headrace.config import units
+from headrace.jobs.errors import ConfigError, HeadraceError, QueueFull
 from headrace.jobs.results import Decode, plain
 from headrace.jobs.submission import SubmitOptions
 
 from .broker.port import Bound, Submission
 from .client import batches, new_token, refuse_duplicates, waited_too_long
-from .handles import SyncJobHandle
+from .gathering import JobResult, results_blocking, value_or_error
+from .handles import Span, SyncJobHandle
 from .waiting import backoffs_s
 
 if TYPE_CHECKING:
     from .broker.control import OpenBroker
     from .connection import Connection
+
+R = TypeVar("R")
 
 
 class SyncClient:
@@ -96,22 +100,52 @@ class SyncClient:
 
 
 class SyncEngine:
-    """`engine.sync`: submission by name, blocking.
+    """`engine.sync`: submission by name and the results of many jobs, blocking.
 
     Args:
         submit_by_name: The engine's.
+        broker: Opens the broker.
     """
 
-    __slots__ = ("_submit_by_name",)
+    __slots__ = ("_broker", "_submit_by_name")
 
-    def __init__(self, submit_by_name: Callable[..., SyncJobHandle[Any]]) -> None:
+    def __init__(self, submit_by_name: Callable[..., SyncJobHandle[Any]], broker: Callable[[], "OpenBroker"]) -> None:
         self._submit_by_name = submit_by_name
+        self._broker = broker
 
     def submit(
         self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> SyncJobHandle[Any]:
         """Submit a job by its handler's name; the blocking twin of `Engine.submit`."""
         return self._submit_by_name(name, args, kwargs or {}, options)
+
+    def results(
+        self, handles: Iterable[SyncJobHandle[R]], *, timeout: Span | None = None, ordered: bool = False
+    ) -> Iterator[tuple[SyncJobHandle[R], JobResult[R]]]:
+        """Return an iterator over `(handle, result)`, as the jobs end; the blocking twin of `Engine.results`."""
+        timeout_s = None if timeout is None else units.parse_duration(timeout)
+        return results_blocking(self._broker(), handles, timeout_s, ordered)
+
+    @overload
+    def gather(
+        self,
+        handles: Iterable[SyncJobHandle[R]],
+        *,
+        timeout: Span | None = None,
+        return_exceptions: Literal[False] = False,
+    ) -> list[R]: ...
+    @overload
+    def gather(
+        self, handles: Iterable[SyncJobHandle[R]], *, timeout: Span | None = None, return_exceptions: bool
+    ) -> list[R | HeadraceError]: ...
+    def gather(
+        self, handles: Iterable[SyncJobHandle[R]], *, timeout: Span | None = None, return_exceptions: bool = False
+    ) -> Any:
+        """Return the values of all these jobs, in the order of the handles; the blocking twin of `Engine.gather`."""
+        every, found = list(handles), {}
+        for handle, result in self.results(every, timeout=timeout):
+            found[handle.id] = value_or_error(result) if return_exceptions else result.value
+        return [found[handle.id] for handle in every]
 
 
 def replace_on_full(options: SubmitOptions) -> SubmitOptions:

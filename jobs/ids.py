@@ -16,6 +16,7 @@ from .errors import InvalidArguments
 #: quotes.
 _QUEUE: Final = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
 _ENTRY: Final = re.compile(r"([0-9]{1,20})-(d?)([0-9]{1,20})")
+_ID: Final = re.compile(rf"({_QUEUE.pattern}):({_ENTRY.pattern})")
 #: As a queue's name, so that it needs no quoting where an id does not, and `QUEUE:ID` can be taken apart.
 _CALLER: Final = re.compile(r"[A-Za-z0-9_.\-]{1,200}")
 #: Both halves of a stream entry's id are numbers of 64 bits.
@@ -43,14 +44,14 @@ class JobId(msgspec.Struct, frozen=True):
 @lru_cache(maxsize=2048)  # a batch of ids is taken apart several times on its way
 def parse(job_id: str) -> JobId | None:
     """Take an id apart; None where it cannot be one."""
-    queue, colon, entry = job_id.partition(":")
-    match = _ENTRY.fullmatch(entry)
-    if not colon or match is None or not _QUEUE.fullmatch(queue):
+    match = _ID.fullmatch(job_id)
+    if match is None:
         return None
-    at_ms, number = int(match[1]), int(match[3])
+    queue, entry, at, mark, count = match.groups()
+    at_ms, number = int(at), int(count)
     if at_ms > _NUMBER_MAX or number > _NUMBER_MAX:
         return None
-    return JobId(queue, entry, at_ms, number, match[2] == "d")
+    return JobId(queue, entry, at_ms, number, mark == "d")
 
 
 def caller_id(text: str) -> tuple[str, str] | None:

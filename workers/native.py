@@ -6,10 +6,10 @@ Each function asks which loop runs and does nothing where the matter does not ar
 import asyncio
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 
@@ -24,8 +24,8 @@ def is_cancelled() -> bool:
     return anyio.current_effective_deadline() == -math.inf
 
 
-def call_later(after_s: float, call: Callable[[], object]) -> Callable[[], object] | None:
-    """Have the running loop call something later, at a sixth of a cancel scope's price; None on trio, which cannot.
+def call_later(after_s: float, call: Callable[[], object]) -> Callable[[], object]:
+    """Have the running loop call something later; on asyncio at a sixth of a cancel scope's price.
 
     Args:
         after_s: Seconds until then.
@@ -34,7 +34,101 @@ def call_later(after_s: float, call: Callable[[], object]) -> Callable[[], objec
     Returns:
         What calls it off.
     """
-    return asyncio.get_running_loop().call_later(after_s, call).cancel if on_asyncio() else None
+    if on_asyncio():
+        return asyncio.get_running_loop().call_later(after_s, call).cancel
+    import trio
+
+    scope = trio.CancelScope()
+
+    async def later() -> None:
+        with scope:
+            await trio.sleep(after_s)
+            if not scope.cancel_called:  # in the moment between its time and its turn
+                call()
+
+    trio.lowlevel.spawn_system_task(later)
+    return scope.cancel
+
+
+class Parking(Protocol):
+    """How coroutines of one loop wait to be woken, one in each place; what an anyio.Event is for many, at a third of it.
+
+    `wake` is called in the loop, at whatever time; a place that was woken is not waited in.
+    """
+
+    def place(self) -> Any:
+        """Return a place for one coroutine."""
+
+    def park(self, place: Any) -> Awaitable[None]:
+        """Return what a coroutine awaits in its place until it is woken."""
+
+    def wake(self, place: Any) -> None:
+        """Wake it, or whoever comes."""
+
+
+def parking() -> Parking:
+    """Return the running loop's parking."""
+    return _Futures() if on_asyncio() else _Parked()
+
+
+class _Futures:
+    """Parking on asyncio: bare futures, which its C code knows."""
+
+    __slots__ = ("place",)
+
+    def __init__(self) -> None:
+        self.place = asyncio.get_running_loop().create_future
+
+    @staticmethod
+    def park(place: "asyncio.Future[None]") -> "asyncio.Future[None]":
+        return place
+
+    @staticmethod
+    def wake(place: "asyncio.Future[None]") -> None:
+        if not place.done():
+            place.set_result(None)
+
+
+class _Parked:
+    """Parking on trio: what its own primitives are made of."""
+
+    __slots__ = ("_current", "_reschedule", "_succeeded", "_wait")
+
+    def __init__(self) -> None:
+        from trio import lowlevel
+
+        self._current, self._reschedule = lowlevel.current_task, lowlevel.reschedule
+        self._wait, self._succeeded = lowlevel.wait_task_rescheduled, lowlevel.Abort.SUCCEEDED
+
+    @staticmethod
+    def place() -> list[Any]:
+        """Return a list that holds whoever waits, or None once it was woken."""
+        return []
+
+    async def park(self, place: list[Any]) -> None:
+        if place:
+            return
+        place.append(self._current())
+
+        def abort(_: object) -> Any:
+            place[:] = [None]
+            return self._succeeded
+
+        await self._wait(abort)
+
+    def wake(self, place: list[Any]) -> None:
+        if place and place[0] is not None:
+            self._reschedule(place[0])
+        place[:] = [None]
+
+
+def loop_clock() -> Callable[[], float]:
+    """Return the running loop's clock, in seconds."""
+    if on_asyncio():
+        return asyncio.get_running_loop().time
+    import trio
+
+    return trio.current_time
 
 
 def cancel_counter() -> Callable[[], int] | None:

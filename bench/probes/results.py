@@ -1,7 +1,7 @@
 """Jobs that are submitted while a worker works, once: with their results waited for, or not.
 
 The worker is a child; this process submits all and then waits: for each job's result, many at a time, or until the
-server holds no job. Counted from the first submission to the last result, or to the last settling.
+server holds no job; or one coroutine reads the results of all. Counted from the first submission to the last result, or to the last settling.
 """
 
 import argparse
@@ -38,8 +38,11 @@ async def measure(socket: str, arguments: argparse.Namespace) -> float:
         for first in range(0, jobs, SUBMIT_COUNT):
             numbers = range(first, min(first + SUBMIT_COUNT, jobs))
             handles += await echo.submit_many((number,) for number in numbers)
-        if arguments.wait:
+        if arguments.wait and arguments.way == "each":
             await wait_for_all(handles, arguments.waiters)
+        elif arguments.wait:
+            async for _, result in engine.results(handles, timeout=PATIENCE_S):
+                assert result.error is None
         else:
             await wait_until_empty(socket)
         return time.perf_counter() - began_s
@@ -69,6 +72,7 @@ def main() -> None:
     """Measure once and print."""
     made = parser(__doc__)
     made.add_argument("--wait", action="store_true", help="wait for each job's result")
+    made.add_argument("--way", choices=("each", "bulk"), default="each", help="coroutines for each, or one for all")
     made.add_argument("--waiters", type=int, default=500, help="coroutines that wait at once")
     arguments = made.parse_args()
     end_by_signal()

@@ -9,9 +9,8 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
 
 from headrace.jobs import ids
 from headrace.jobs.codec import Malformed, ResultRecord
@@ -21,7 +20,7 @@ from headrace.jobs.states import ENDED
 
 from .control import OpenBroker
 from .views import BrokerViews, JobView
-from .watch import AWAY_FIRST_S, AWAY_LONGEST_S, IDLE_S, RECORDS_COUNT, Tell, Watch, seldom, watch_of
+from .watch import AWAY_FIRST_S, AWAY_LONGEST_S, IDLE_S, RECORDS_COUNT, Watch, seldom, watch_of
 
 _making: Final = threading.Lock()
 
@@ -32,7 +31,15 @@ def looks_of(broker: OpenBroker) -> "Looks":
     with _making:
         if watch.looks is None:
             watch.looks = Looks(broker, watch)
+            watch.hear = watch.looks.hear
         return watch.looks
+
+
+class Inbox(Protocol):
+    """Where waits are told of: that of all waiters of a loop, or of a thread."""
+
+    def hear(self, waits: "Sequence[Wait]") -> None:
+        """Learn that these are done or were looked for; from any thread, must be short and must not raise."""
 
 
 class Wait:
@@ -40,7 +47,7 @@ class Wait:
 
     Args:
         job_id: The job, by whichever id.
-        notify: Called from any thread when something of this has changed; must be short and must not raise.
+        inbox: Told when something of this has changed, together with others of the same inbox.
 
     Attributes:
         record: How the job ended.
@@ -48,16 +55,16 @@ class Wait:
         was_answered: Whether it has been looked for, in vain or not.
     """
 
-    __slots__ = ("error", "has_left", "job_id", "notify", "record", "told_by", "was_answered")
+    __slots__ = ("error", "has_left", "inbox", "job_id", "record", "told_by", "was_answered")
 
-    def __init__(self, job_id: str, notify: Callable[[], object]) -> None:
+    def __init__(self, job_id: str, inbox: Inbox) -> None:
         self.job_id = job_id
-        self.notify = notify
+        self.inbox = inbox
         self.record: ResultRecord | None = None
         self.error: Exception | None = None
         self.was_answered = False
         self.has_left = False
-        self.told_by: tuple[str, tuple[bytes, Tell]] | None = None  #: what the watch calls, once it does
+        self.told_by: tuple[str, bytes] | None = None  #: where the watch has it: the queue, and the rest of the id
 
     @property
     def done(self) -> bool:
@@ -65,11 +72,19 @@ class Wait:
         return self.record is not None or self.error is not None
 
     def answer(self, record: ResultRecord | None = None, error: Exception | None = None) -> None:
-        """Take what was found; what came first stands."""
-        if not self.done:
+        """Take what was found; what came first stands. Whoever calls this tells the inbox."""
+        if self.record is None and self.error is None:
             self.record, self.error = record, error
         self.was_answered = True
-        self.notify()
+
+
+def tell(waits: Iterable[Wait]) -> None:
+    """Tell inboxes of waits that were answered, each of its own together."""
+    told: dict[Inbox, list[Wait]] = {}
+    for wait in waits:
+        told.setdefault(wait.inbox, []).append(wait)
+    for inbox, some in told.items():
+        inbox.hear(some)
 
 
 class Looks:
@@ -102,12 +117,22 @@ class Looks:
             if self._line:
                 self._run_thread()
 
-    def leave(self, wait: Wait) -> None:
-        """Look no more for whoever waits no longer; one who has a record need not say so."""
+    def leave(self, waits: Iterable[Wait]) -> None:
+        """Look no more for those who wait no longer; one who has a record need not say so."""
+        waits = tuple(waits)
         with self._lock:
-            wait.has_left = True
-            self._line.pop(wait, None)
-        self._have_untold([wait])
+            for wait in waits:
+                wait.has_left = True
+                self._line.pop(wait, None)
+        self._have_untold(waits)
+
+    def hear(self, told: Sequence[tuple[Any, ResultRecord | None]]) -> None:
+        """Learn from the watch how jobs ended, or with None that there is cause to look for them."""
+        for wait, record in told:
+            if record is not None:
+                wait.answer(record)
+        tell(wait for wait, record in told if record is not None)
+        self.put([wait for wait, record in told if record is None])
 
     def _begin(self) -> None:
         """Start afresh: in a forked child there is no thread, and the lock may be held for ever."""
@@ -167,6 +192,7 @@ class Looks:
                     self._look([wait])
             else:
                 waits[0].answer(error=_unreadable(waits[0].job_id, error) if isinstance(error, Malformed) else error)
+                tell(waits)
 
     def _look_together(self, waits: Sequence[Wait]) -> None:
         self._name(waits)
@@ -177,25 +203,29 @@ class Looks:
         for wait in waits:
             error = missing(wait.job_id, existed=gone[wait.job_id]) if wait.job_id in gone else None
             wait.answer(records.get(wait.job_id), error)
+        tell(waits)
         if self._broker.events.closed and not all(wait.done for wait in waits):  # else the watch says so, and we look
             raise BrokerUnavailable("the broker was closed by this program while a result was awaited; open it again")
 
     def _name(self, waits: Sequence[Wait]) -> None:
         """Give those that were asked for by callers' own ids the ids of their jobs."""
         others = [wait for wait in waits if ids.parse(wait.job_id) is None]
-        views = self._broker.lookup([wait.job_id for wait in others]) if others else []
+        if not others:
+            return
+        views = self._broker.lookup([wait.job_id for wait in others])
         for wait, view in zip(others, views, strict=True):
             if view is None:
                 wait.answer(error=missing(wait.job_id, existed=False))
             else:
                 wait.job_id = view.id
+        tell(wait for wait in others if wait.done)
 
     def _have_told(self, waits: Sequence[Wait]) -> None:
         """Have the watch tell them from now on: before the look, so that nothing falls in between."""
         new: dict[str, list[Wait]] = {}
         for wait in waits:
-            if wait.told_by is None and (parts := ids.parse(wait.job_id)) is not None:
-                new.setdefault(parts.queue, []).append(wait)
+            if wait.told_by is None:
+                new.setdefault(wait.job_id.partition(":")[0], []).append(wait)
         self._watch.follow(tuple(new))
         for queue, some in new.items():
             while not self._broker.events.closed and not self._add(queue, some):
@@ -203,31 +233,25 @@ class Looks:
 
     def _add(self, queue: str, waits: Sequence[Wait]) -> bool:
         with self._lock:
-            here = [wait for wait in waits if not wait.has_left]
-            tells = [(wait.job_id[len(queue) + 1 :].encode(), partial(self._tell, wait)) for wait in here]
-            if not self._watch.add(queue, tells):
+            start = len(queue) + 1
+            ears = [(wait.job_id[start:].encode(), wait) for wait in waits if not wait.has_left]
+            if not self._watch.add(queue, ears):
                 return False
-            for wait, told_by in zip(here, tells, strict=True):
-                wait.told_by = (queue, told_by)
+            for rest, wait in ears:
+                wait.told_by = (queue, rest)
         return True
 
     def _have_untold(self, waits: Sequence[Wait]) -> None:
         """Have the watch leave them alone."""
-        told_by: dict[str, list[tuple[bytes, Tell]]] = {}
+        told_by: dict[str, list[tuple[bytes, Wait]]] = {}
         with self._lock:
             for wait in waits:
                 if wait.told_by is not None:
-                    queue, tell = wait.told_by
-                    told_by.setdefault(queue, []).append(tell)
+                    queue, rest = wait.told_by
+                    told_by.setdefault(queue, []).append((rest, wait))
                     wait.told_by = None
-        for queue, tells in told_by.items():
-            self._watch.drop(queue, tells)
-
-    def _tell(self, wait: Wait, record: ResultRecord | None) -> None:
-        if record is not None:
-            wait.answer(record)
-        else:
-            self.put([wait])
+        for queue, ears in told_by.items():
+            self._watch.drop(queue, ears)
 
     def _put_off(self, waits: Sequence[Wait], error: BrokerUnavailable, pause_s: float) -> None:
         seldom.warning("server away", retry_in_s=round(pause_s, 2), error=str(error))
@@ -239,11 +263,13 @@ class Looks:
             unanswered = [wait for wait in self._line if not wait.was_answered]
         for wait in unanswered:
             wait.answer()
+        tell(unanswered)
 
     def _tell_all(self, waits: Sequence[Wait], error: BrokerUnavailable) -> None:
         """Tell of an outage that lasts; to each an error of its own, since they raise it in threads of their own."""
         for wait in waits:
             wait.answer(error=unavailable_again(error))
+        tell(waits)
 
 
 def unavailable_again(error: BrokerUnavailable) -> BrokerUnavailable:

@@ -295,7 +295,9 @@ class RedisViews:
 
     def _resolved(self, job_ids: Sequence[str]) -> Sequence[str]:
         """Return the ids, callers' own replaced by those of their jobs; unknown ones stay as they are."""
-        callers = {i: found for i, job_id in enumerate(job_ids) if (found := ids.caller_id(job_id))}
+        # Whether it is one of our own is known already, mostly.
+        others = [i for i, job_id in enumerate(job_ids) if ids.parse(job_id) is None]
+        callers = {i: found for i in others if (found := ids.caller_id(job_ids[i]))}
         if not callers:
             return job_ids
         replies = self._run([(b"GET", self._names.of(q).caller + name.encode()) for q, name in callers.values()])

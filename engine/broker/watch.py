@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from headrace.config.logs import logger
 from headrace.jobs.codec import Malformed, ResultRecord
@@ -48,8 +48,16 @@ AWAY_FIRST_S, AWAY_LONGEST_S = 0.05, 2.0
 #: Where there was no event yet.
 _NOWHERE: Final = "0-0"
 
-#: Called with a job's record, or None when there is cause to look for what became of it.
-Tell = Callable[[ResultRecord | None], None]
+
+class Ear(Protocol):
+    """Somebody to be told of one job."""
+
+    job_id: str
+
+
+#: Called with those who waited for jobs and their records, or None for who has cause to look for what became of it:
+#: all that is told at once. From the watch's thread, must be short and must not raise.
+Hear = Callable[[Sequence[tuple[Ear, ResultRecord | None]]], None]
 #: Called when events came to a queue.
 Wake = Callable[[], None]
 
@@ -69,16 +77,16 @@ def watch_of(broker: OpenBroker) -> "Watch":
 class _Followed:
     """One queue that is read."""
 
-    __slots__ = ("entry", "left_at_s", "tells", "wakes")
+    __slots__ = ("ears", "entry", "left_at_s", "wakes")
 
     def __init__(self, entry: str, now_s: float) -> None:
         self.entry = entry
         self.left_at_s = now_s
-        self.tells: dict[bytes, list[Tell]] = {}
+        self.ears: dict[bytes, list[Ear]] = {}
         self.wakes: list[Wake] = []
 
     def is_over(self, now_s: float) -> bool:
-        return not self.tells and not self.wakes and now_s - self.left_at_s > LINGER_S
+        return not self.ears and not self.wakes and now_s - self.left_at_s > LINGER_S
 
 
 class Watch:
@@ -90,12 +98,14 @@ class Watch:
     Attributes:
         away: Why events cannot be read now; None while they can.
         looks: What its waiters look with, once there is one; see looks.py.
+        hear: What is told for them.
     """
 
     def __init__(self, broker: OpenBroker) -> None:
         self._broker = broker
         self.away: BrokerUnavailable | None = None
         self.looks: Looks | None = None
+        self.hear: Hear | None = None
         self._begin()
 
     def follow(self, queues: Sequence[str]) -> None:
@@ -127,13 +137,13 @@ class Watch:
                 followed.left_at_s = now_s
         return True
 
-    def add(self, queue: str, tells: Iterable[tuple[bytes, Tell]]) -> bool:
-        """Have each `tell` called soon after its job has ended, or when there is cause to look for it.
+    def add(self, queue: str, ears: Iterable[tuple[bytes, Ear]]) -> bool:
+        """Have `hear` told of each soon after its job has ended, or when there is cause to look for it.
 
         Args:
             queue: The queue of all these jobs.
-            tells: For each what follows the colon in its id, and what is called: from the watch's thread, with a record
-                once and then no more, and without one more than once at worst.
+            ears: For each what follows the colon in its id, and who is to be told: with a record once and then no
+                more, and without one more than once at worst.
 
         Returns:
             False when the queue is not followed any more; then nothing was added.
@@ -142,23 +152,23 @@ class Watch:
             followed = self._queues.get(queue)
             if followed is None:
                 return False
-            for rest, tell in tells:
-                followed.tells.setdefault(rest, []).append(tell)
+            for rest, ear in ears:
+                followed.ears.setdefault(rest, []).append(ear)
             return True
 
-    def drop(self, queue: str, tells: Iterable[tuple[bytes, Tell]]) -> None:
-        """Call them no more."""
+    def drop(self, queue: str, ears: Iterable[tuple[bytes, Ear]]) -> None:
+        """Tell them no more."""
         with self._lock:
             followed = self._queues.get(queue)
             if followed is None:
                 return
-            for rest, tell in tells:
-                others = followed.tells.get(rest)
-                if others is not None and tell in others:
-                    others.remove(tell)
+            for rest, ear in ears:
+                others = followed.ears.get(rest)
+                if others is not None and ear in others:
+                    others.remove(ear)
                     if not others:
-                        del followed.tells[rest]
-            if not followed.tells:
+                        del followed.ears[rest]
+            if not followed.ears:
                 followed.left_at_s = time.monotonic()
 
     def listen(self, queue: str, wake: Wake) -> None:
@@ -233,7 +243,7 @@ class Watch:
     def _note_outage(self, error: BrokerUnavailable, pause_s: float) -> None:
         """Have the waiters look, now and then: other connections may work, and bring back a server of our own."""
         now_s = time.monotonic()
-        if any(followed.tells or followed.wakes for followed in tuple(self._queues.values())):
+        if any(followed.ears or followed.wakes for followed in tuple(self._queues.values())):
             seldom.warning("server away", retry_in_s=round(pause_s, 2), error=str(error))
         if self.away is None or now_s >= self._check_at_s:
             self._check_at_s = now_s + READ_S
@@ -245,10 +255,10 @@ class Watch:
         if time.monotonic() < self._check_at_s:
             return
         with self._lock:
-            waited = {queue: each for queue, each in self._queues.items() if each.tells}
+            waited = {queue: each for queue, each in self._queues.items() if each.ears}
             places = {queue: each.entry for queue, each in waited.items() if each.entry != _NOWHERE}
             # A queue that never had an event has no place: there any one job stands for all.
-            jobs = {q: f"{q}:{next(iter(each.tells)).decode()}" for q, each in waited.items() if q not in places}
+            jobs = {q: f"{q}:{next(iter(each.ears)).decode()}" for q, each in waited.items() if q not in places}
         gone = []
         if places:
             first = self._broker.events.read({queue: before(entry) for queue, entry in places.items()}, 1)
@@ -274,10 +284,9 @@ class Watch:
 
     def _have_all_look(self, queues: Iterable[str]) -> None:
         with self._lock:
-            every = [self._queues[queue].tells for queue in queues if queue in self._queues]
-            tells = [tell for each in every for some in each.values() for tell in some]
-        for tell in tells:
-            tell(None)
+            every = [self._queues[queue].ears for queue in queues if queue in self._queues]
+            ears = [ear for each in every for some in each.values() for ear in some]
+        self._say([(ear, None) for ear in ears])
 
     def _places(self) -> dict[str, str] | None:
         """Return from where to read on in each queue; waits while there is none; None when the thread should end."""
@@ -293,36 +302,39 @@ class Watch:
                     break
                 self._changed.wait(idle_at_s - now_s)
             self._thread = self.away = None
-            tells = [tell for followed in self._queues.values() for some in followed.tells.values() for tell in some]
+            ears = [ear for followed in self._queues.values() for some in followed.ears.values() for ear in some]
             wakes = [wake for followed in self._queues.values() for wake in followed.wakes]
             self._queues.clear()
-        for tell in tells:  # the broker was closed under them: they look, and see it
-            tell(None)
+        self._say([(ear, None) for ear in ears])  # the broker was closed under them: they look, and see it
         for wake in wakes:
             wake()
         return None
 
-    def _tell(self, ended: Sequence[tuple[str, bytes]]) -> None:
+    def _say(self, told: Sequence[tuple[Ear, ResultRecord | None]]) -> None:
+        if told and self.hear is not None:
+            self.hear(told)
+
+    def _tell(self, ended: Sequence[tuple[str, bytes, str]]) -> None:
         """Tell the waiters of jobs that have ended."""
         records: Sequence[ResultRecord | None]
         try:
-            records = self._broker.records([f"{queue}:{rest.decode()}" for queue, rest in ended])
+            records = self._broker.records([job_id for _, _, job_id in ended])
         except Malformed:  # one is of another version: whoever waits for it sees that when it looks
             records = [None] * len(ended)
-        told: list[tuple[Tell, ResultRecord | None]] = []
+        told: list[tuple[Ear, ResultRecord | None]] = []
+        now_s = time.monotonic()
         with self._lock:
-            for (queue, rest), record in zip(ended, records, strict=True):
+            for (queue, rest, _), record in zip(ended, records, strict=True):
                 followed = self._queues.get(queue)
-                if followed is not None and rest in followed.tells:
-                    tells = followed.tells[rest] if record is None else followed.tells.pop(rest)
-                    told += [(tell, record) for tell in tells]
-                    followed.left_at_s = time.monotonic()
-        for tell, record in told:
-            tell(record)
+                if followed is not None and rest in followed.ears:
+                    ears = followed.ears[rest] if record is None else followed.ears.pop(rest)
+                    told += [(ear, record) for ear in ears]
+                    followed.left_at_s = now_s
+        self._say(told)
 
     def _deliver(self, entries: Sequence[Entry]) -> None:
         """Tell of what came; only then is it behind us, so that a lost connection loses nothing."""
-        ended: list[tuple[str, bytes]] = []
+        ended: list[tuple[str, bytes, str]] = []
         last: dict[str, str] = {}
         lost: dict[str, None] = {}
         wakes: list[Wake] = []
@@ -333,8 +345,9 @@ class Watch:
                     continue
                 last[queue] = entry
                 wakes += followed.wakes if followed.entry != entry else ()
-                if followed.tells and (batch := _read(data)) is not None:
-                    ended += [(queue, rest) for rest in ended_ids(batch) if rest in followed.tells]
+                if followed.ears and (batch := _read(data)) is not None:
+                    ears = followed.ears
+                    ended += [(queue, rest, ears[rest][0].job_id) for rest in ended_ids(batch) if rest in ears]
                     if tells_loss(batch):
                         lost[queue] = None
         for wake in dict.fromkeys(wakes):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from headrace.config.errors import ConfigError, HeadraceError
+    from headrace.engine.gathering import JobResult
     from headrace.engine.handlers import Handlers
     from headrace.engine.handles import JobHandle
     from headrace.engine.loops.dispatcher import Dispatcher
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "headrace.config.errors": ("ConfigError", "HeadraceError"),
+    "headrace.engine.gathering": ("JobResult",),
     "headrace.engine.handlers": ("Handlers",),
     "headrace.engine.handles": ("JobHandle",),
     "headrace.engine.loops.dispatcher": ("Dispatcher",),
@@ -94,6 +96,7 @@ __all__ = [
     "JobFailed",
     "JobHandle",
     "JobNotFound",
+    "JobResult",
     "JobTimedOut",
     "PayloadTooLarge",
     "QueueFull",
