@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
-
-import anyio
+from typing import Any
 
 from headrace.config import limits
 from headrace.jobs.errors import QueueFull
+from headrace.workers import native
 from headrace.workers.runners.portal import Portal
 
 from .broker.port import Submission
@@ -27,25 +27,25 @@ class Passenger:
     Attributes:
         queue: Where it goes.
         submission: What goes.
-        arrived: Set, in the loop, when `job_id` or `error` is there.
+        place: Where it is waited for; woken, in the loop, when `job_id` or `error` is there.
         job_id: The id, once it is added.
         error: Why it was not.
         abandoned: Set when nobody waits any more; one that has not left then stays behind.
     """
 
-    __slots__ = ("abandoned", "arrived", "error", "job_id", "queue", "submission")
+    __slots__ = ("abandoned", "error", "job_id", "place", "queue", "submission")
 
-    def __init__(self, queue: str, submission: Submission) -> None:
+    def __init__(self, queue: str, submission: Submission, place: Any) -> None:
         self.queue = queue
         self.submission = submission
-        self.arrived = anyio.Event()
+        self.place = place
         self.job_id: str | None = None
         self.error: Exception | None = None
         self.abandoned = False
 
 
 class Carrier:
-    """Takes passengers to a broker.
+    """Takes passengers to a broker; made in the event loop of those who put them in.
 
     Args:
         publish: Adds a batch to a queue, all or none, and returns the ids; blocks.
@@ -55,15 +55,25 @@ class Carrier:
     def __init__(self, publish: Publish, portal: Portal) -> None:
         self._publish = publish
         self._portal = portal
+        self._parking = native.parking()
         self._waiting: SimpleQueue[Passenger | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def put(self, passenger: Passenger) -> None:
-        """Have a submission carried; returns at once."""
+    async def carry(self, queue: str, submission: Submission) -> str:
+        """Have a submission carried, and return its id, or raise why it was not added."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="headrace-submit", daemon=True)
             self._thread.start()
+        passenger = Passenger(queue, submission, self._parking.place())
         self._waiting.put(passenger)
+        try:
+            await self._parking.park(passenger.place)
+        finally:
+            passenger.abandoned = True
+        if passenger.error is not None:
+            raise passenger.error
+        assert passenger.job_id is not None
+        return passenger.job_id
 
     def close(self) -> None:
         """End the thread once all that was put in has been carried; returns at once."""
@@ -96,7 +106,7 @@ class Carrier:
                 by_queue.setdefault(passenger.queue, []).append(passenger)
         for queue, passengers in by_queue.items():
             self._add(queue, passengers)
-            self._portal.post(partial(_tell, passengers))
+            self._portal.post(partial(self._tell, passengers))
 
     def _add(self, queue: str, passengers: Sequence[Passenger]) -> None:
         try:
@@ -119,7 +129,6 @@ class Carrier:
             for passenger, job_id in zip(passengers, ids, strict=True):
                 passenger.job_id = job_id
 
-
-def _tell(passengers: Sequence[Passenger]) -> None:
-    for passenger in passengers:
-        passenger.arrived.set()
+    def _tell(self, passengers: Sequence[Passenger]) -> None:
+        for passenger in passengers:
+            self._parking.wake(passenger.place)

@@ -22,7 +22,7 @@ from headrace.workers.runners.portal import Portal
 
 from .broker.courier import Courier
 from .broker.port import Bound, Broker, FirstId, Submission
-from .carrier import Carrier, Passenger
+from .carrier import Carrier
 from .ferry import Crossing, Ferry
 from .packing import duplicate
 from .waiting import backoffs_s
@@ -157,16 +157,7 @@ class Client:
             return self._publish(queue, [submission])[0]
         if self._carrier is None:
             self._carrier = Carrier(self._publish, Portal.open())
-        passenger = Passenger(queue, submission)
-        self._carrier.put(passenger)
-        try:
-            await passenger.arrived.wait()
-        finally:
-            passenger.abandoned = True
-        if passenger.error is not None:
-            raise passenger.error
-        assert passenger.job_id is not None
-        return passenger.job_id
+        return await self._carrier.carry(queue, submission)
 
     def _publish(self, queue: str, jobs: Sequence[Submission]) -> list[str]:
         return self._broker.publish(queue, jobs, new_token(), self._bound)
