@@ -24,6 +24,7 @@ from .gate import Gate, gated
 from .gateway import Gateway
 from .heads import with_heads
 from .hot import fronted
+from .parameters import known_only, taken_by
 from .problems import problem_of_fault, problem_of_headrace, problem_of_http
 from .routes import dead, description, events, health, jobs, listing, metrics, queues, statistics, workers
 from .scopes import missing
@@ -74,10 +75,12 @@ def make_app(gateway: Gateway, *, guarded: bool = True) -> ASGIApp:
             Exception: problem_of_fault,
         },
         state=State({"gateway": gateway, "description": Description(gateway, partial(outline, ROUTES))}),
+        before_request=known_only,
         request_max_body_size=gateway.settings.http.body_max_bytes,
         openapi_config=None,  # contract.py and description.py make the document
         logging_config=None,  # it would take over the process's logging
     )
+    app.state.taken = taken_by(app.routes)
     settings = gateway.settings
     behind: ASGIApp = fronted(answered(app), gateway)
     if guarded or settings.http.tokens:
