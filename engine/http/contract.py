@@ -23,7 +23,7 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from ..admin import Purged
+from ..admin import Purged, SwitchedQueue
 from ..broker.views import QueueView
 from ..observe.fleet import WorkerView
 from ..observe.statistics import Statistics
@@ -242,6 +242,7 @@ _RECORDS: Final = (
     Retried,
     WorkerView,
     QueueView,
+    SwitchedQueue,
     Purged,
     Health,
     Readiness,
