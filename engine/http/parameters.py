@@ -10,7 +10,6 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from litestar import Request
-from litestar.handlers import HTTPRouteHandler
 from litestar.routes import BaseRoute, HTTPRoute
 
 from .problems import Refused
@@ -21,11 +20,12 @@ OURS: Final = "/v1/"
 _NAMED_MAX_COUNT: Final = 3
 _SHOWN_MAX_CHARS: Final = 60
 
-Taken = Mapping[HTTPRouteHandler, frozenset[str]]
+#: A route handler -> the names of the query's parameters that it takes.
+Taken = Mapping[object, frozenset[str]]
 
 
 def taken_by(routes: Iterable[BaseRoute]) -> Taken:
-    """Return for each route handler under OURS the names of the query's parameters that it takes."""
+    """Return what each route handler under OURS takes."""
     return {
         handler: frozenset(parameter.field_alias for parameter in model.expected_query_params)
         for route in routes
@@ -44,7 +44,7 @@ async def known_only(request: Request[Any, Any, Any]) -> None:
     if not query:
         return
     taken: Taken = request.app.state.taken
-    allowed = taken.get(request.scope["route_handler"])  # type: ignore[call-overload]  # any of Litestar's kinds
+    allowed = taken.get(request.scope["route_handler"])
     if allowed is None:
         return
     # Also those without a value, which the framework leaves out.

@@ -67,7 +67,7 @@ async def test_the_names_are_those_of_the_document() -> None:
     """What is taken, and what the OpenAPI document lists, is the same; every such route documents a 400."""
     found: dict[str, set[str]] = {}
     for handler, names in taken_by(Litestar(ROUTES, openapi_config=None).routes).items():
-        if (operation_id := handler.operation_id) is not None:
+        if operation_id := getattr(handler, "operation_id", None):  # what answers OPTIONS has none
             found[str(operation_id)] = set(names)
     async with asking(MemoryBroker()) as client:
         document: Any = (await client.get("/openapi.json")).json()
