@@ -103,7 +103,7 @@ def test_groups_and_recursion_are_shown() -> None:
 
 def test_instructions_are_kept() -> None:
     """RetryJob gives its delay, or -1 for the policy's, and FailJob is final."""
-    assert (5.0, "") == (failure_of(RetryJob(5)).retry_delay_s, failure_of(RetryJob(5)).message)
+    assert 5.0 == failure_of(RetryJob(5)).retry_delay_s
     assert -1.0 == failure_of(RetryJob()).retry_delay_s
     assert (True, "gone") == (failure_of(FailJob("gone")).final, failure_of(FailJob("gone")).message)
 
