@@ -4,7 +4,7 @@ Each says what it did; reading is in inspect. They decide nothing that the broke
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from headrace.jobs.editing import edited
 from headrace.jobs.errors import JobNotFound
 from headrace.jobs.events import pack_notice
 from headrace.jobs.ids import check_queue
+from headrace.jobs.letters import check_reason
 from headrace.jobs.states import State
 from headrace.jobs.submission import check_size
 
@@ -25,6 +26,8 @@ from .observe.fleet import FleetRecord
 
 #: Dead letters in one page, and in one call of a verb.
 PAGE_COUNT = 500
+#: Names that are shown for a queue that nobody knows.
+SIMILAR_COUNT: Final = 3
 #: How far apart the batches are that go at a rate.
 TURN_S: Final = 0.1
 #: A worker speaks of itself each second; told to stop, it may be gone before it does again.
@@ -52,12 +55,22 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
         reason: Those with this reason, such as "timed_out".
         name: Those of this handler.
         limit: The most.
+
+    Raises:
+        InvalidArguments: no letter has such a reason, or no queue such a name.
     """
 
     queue: str | None = None
     reason: str | None = None
     name: str | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would choose nothing, whatever there is."""
+        if self.reason is not None:
+            check_reason(self.reason)
+        if self.queue is not None:
+            check_queue(self.queue)
 
     def takes(self, letter: DeadLetter) -> bool:
         """Return whether it is for a letter of its queue."""
@@ -79,20 +92,36 @@ class Purged(msgspec.Struct, frozen=True):
     purged: int
 
 
-def pause(control: BrokerControl, queue: str) -> QueueView:
+class SwitchedQueue(QueueView, frozen=True, kw_only=True):
+    """A queue that was paused or resumed.
+
+    Attributes:
+        known: Whether it had a job or a worker before, or a handler names it. A name that nobody used is none to
+            refuse, since a queue may be paused before its first job; but it may be misspelt.
+        similar: Where it is not known, names of queues that are, the nearest first.
+    """
+
+    known: bool
+    similar: tuple[str, ...] = ()
+
+
+def pause(control: BrokerControl, queue: str, named: Iterable[str] = ()) -> SwitchedQueue:
     """Have workers leave a queue alone within about a second: what runs goes on, and jobs may be submitted.
+
+    Args:
+        control: The broker's third port.
+        queue: The queue; it need not have had a job yet.
+        named: Queues that handlers at hand name.
 
     Raises:
         InvalidArguments: no queue can be called that.
     """
-    control.pause(check_queue(queue), True)
-    return control.queues([queue])[0]
+    return _switch(control, check_queue(queue), named, paused=True)
 
 
-def resume(control: BrokerControl, queue: str) -> QueueView:
-    """Have workers take jobs of a queue again; raises what `pause` does."""
-    control.pause(check_queue(queue), False)
-    return control.queues([queue])[0]
+def resume(control: BrokerControl, queue: str, named: Iterable[str] = ()) -> SwitchedQueue:
+    """Have workers take jobs of a queue again; arguments, and what it raises, as for `pause`."""
+    return _switch(control, check_queue(queue), named, paused=False)
 
 
 def purge(control: OpenBroker, queue: str) -> Purged:
@@ -247,6 +276,26 @@ class Pace:
                 # What took longer than its turn is not made up for: a burst is what a rate is to prevent.
                 self._next_s = max(self._next_s, now_s) + len(batch) / rate
             yield batch
+
+
+def _switch(control: BrokerControl, queue: str, named: Iterable[str], *, paused: bool) -> SwitchedQueue:
+    listed, (before,) = control.queue_names(), control.queues([queue])
+    # The server of Redis 6.2 cannot count what was ever submitted; but one that only was paused is listed as paused.
+    had_jobs = before.submitted or before.queued or before.delayed or before.running or before.dead
+    others = {"default", *named, *({*listed} - {queue})}
+    known = bool(had_jobs or before.workers or queue in others or (queue in listed and not before.paused))
+    control.pause(queue, paused)
+    fields = msgspec.structs.asdict(control.queues([queue])[0])
+    return SwitchedQueue(**fields, known=known, similar=() if known else _similar(control, queue, others))
+
+
+def _similar(control: BrokerControl, queue: str, named: set[str]) -> tuple[str, ...]:
+    """Return names of queues like this one: of those that are named, and of those that workers read."""
+    import difflib
+
+    records = (FleetRecord.from_bytes(data) for data in control.fleet().values())
+    read = {name for record in records if record is not None for name in record.queues}
+    return tuple(difflib.get_close_matches(queue, sorted((named | read) - {queue}), n=SIMILAR_COUNT))
 
 
 def _handle_all(verb: Callable[[Sequence[str]], int], views: BrokerViews, choice: Choice, pace: Pace) -> Handled:

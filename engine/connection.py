@@ -28,9 +28,13 @@ class Connection:
         settings: Says which.
         environ: The process's environment.
         folder: Where the search for the data folder of an embedded server begins.
+
+    Attributes:
+        is_told: Whether somebody else has told where jobs are kept, as a supervisor does for its children.
     """
 
     def __init__(self, settings: Settings, environ: Mapping[str, str], folder: Path) -> None:
+        self.is_told = False
         self._settings = settings
         self._environ = environ
         self._folder = folder
@@ -94,9 +98,8 @@ class Connection:
         if url is None:
             refuse_if_url_required(self._environ, require_url=self._settings.require_url)
         self._server = acquire(_embedded_path(url), environ=self._environ, folder=self._folder)
-        if (
-            sys.stderr is not None
-        ):  # the one line that is no log: where a person's jobs are must not depend on log_level
+        # The one line that is no log: where a person's jobs are must not depend on log_level.
+        if sys.stderr is not None and not self.is_told:
             sys.stderr.write(f"headrace: {self._server.where}\n")
         return self._server.url
 

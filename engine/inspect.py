@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -16,6 +16,9 @@ from headrace.jobs import codec, ids, schema
 from headrace.jobs.codec import Malformed
 from headrace.jobs.disposition import DeadLetter
 from headrace.jobs.errors import InvalidArguments, JobNotFound, UnknownHandler
+from headrace.jobs.failures import UNSAID
+from headrace.jobs.letters import arguments_in
+from headrace.jobs.outcome import Failure
 from headrace.jobs.results import missing
 from headrace.jobs.states import State
 
@@ -27,6 +30,10 @@ from .observe.statistics import QueueFigures, Statistics
 from .observe.summary import summarize
 
 T = TypeVar("T", JobView, DeadLetter)
+#: The name of a job whose envelope cannot be read.
+UNREADABLE_NAME: Final = "(malformed)"
+#: What a record without a failure says, as those of other programs that write records may be.
+NO_RECORD_OF_WHY: Final = "its record does not say why; the log of its worker may"
 
 
 class Effort:
@@ -162,10 +169,11 @@ def queues(views: BrokerViews) -> list[QueueView]:
 
 
 def job(views: BrokerViews, job_id: str, *, with_result: bool = False) -> dict[str, Any]:
-    """Return a job's record; with `with_result` also `result` or `error` once it has ended.
+    """Return a job's record; with `with_result` also `result` or `error` once it has ended, and `args` and `kwargs`.
 
-    It is {id, name, queue, status, attempts, deliveries, interruptions, submitted_at_ms, due_at_ms, started_at_ms,
-    ended_at_ms, worker, progress}; progress is [done, total] or None.
+    The arguments are those of its envelope, or of its dead letter; they are left out where both are gone or cannot be
+    read, as of a job that succeeded. The record is {id, name, queue, status, attempts, deliveries, interruptions,
+    submitted_at_ms, due_at_ms, started_at_ms, ended_at_ms, worker, progress}; progress is [done, total] or None.
 
     Raises:
         JobNotFound: there is no such job.
@@ -174,7 +182,26 @@ def job(views: BrokerViews, job_id: str, *, with_result: bool = False) -> dict[s
     view = views.lookup([job_id])[0]
     if view is None or view.state is None:
         raise missing(job_id, existed=view is not None)
-    return {**job_record(view, with_result=with_result), "progress": views.progress([job_id])[0]}
+    record = {**job_record(view, with_result=with_result), "progress": views.progress([job_id])[0]}
+    return {**record, **_arguments_of(views, view)} if with_result else record
+
+
+def _arguments_of(views: BrokerViews, view: JobView) -> dict[str, Any]:
+    body = view.body
+    if not body and view.state is State.DEAD and (letter := views.dead_letter(view.id)) is not None:
+        body = letter.body
+    args, kwargs = arguments_in(body) if body else (None, None)
+    return {} if args is None else {"args": args, "kwargs": kwargs}
+
+
+def name_of(view: JobView) -> str:
+    """Return a job's name as its record has it, without the rest of the record."""
+    if view.record is not None:
+        return view.record.name
+    try:
+        return codec.unpack_envelope(view.body).name if view.body else ""
+    except Malformed:
+        return UNREADABLE_NAME
 
 
 def job_record(view: JobView, *, with_result: bool = False) -> dict[str, Any]:
@@ -218,12 +245,12 @@ def outcome_fields(view: JobView) -> dict[str, Any]:
         return {}
     if record.status == State.SUCCEEDED and record.note is None:
         return {"result": codec.plain_value(record.value)}
-    failure = record.failure
+    failure = record.failure or Failure(record.status, record.note or NO_RECORD_OF_WHY)
     return {
         "error": {
-            "type": failure.type if failure is not None else record.status,
-            "message": failure.message if failure is not None else record.note or "",
-            "traceback": failure.traceback if failure is not None else "",
+            "type": failure.type,
+            "message": failure.message or UNSAID,
+            "traceback": failure.traceback,
             "reason": record.note,
         }
     }
@@ -320,7 +347,7 @@ def _body_fields(view: JobView) -> dict[str, Any]:
     try:
         envelope = codec.unpack_envelope(view.body)
     except Malformed:
-        return {"name": "(malformed)"}
+        return {"name": UNREADABLE_NAME}
     options = envelope.options or codec.NO_OPTIONS
     running = view.state is State.RUNNING
     return {

@@ -16,6 +16,15 @@ from .errors import FailJob, RetryJob
 from .outcome import Failure
 
 _AS_THE_POLICY_SAYS: Final = -1.0
+#: What is said where an exception says nothing, so that whoever looks sees that this is all.
+UNSAID: Final = "raised without a message"
+ASKED_AGAIN: Final = "the handler asked to be run again"
+#: What a job ends with whose `expires` passed.
+EXPIRED: Final = Failure(
+    "JobExpired",
+    "its `expires` had passed before a worker could start it: submit it anew, and give it more time, or its queue more "
+    "workers",
+)
 #: Innermost calls that are shown: past them the text would be cut anyway, and a deep recursion is slow to format.
 _FRAMES_MAX: Final = 200
 #: What stands before the cut, of all that is kept; the rest stands after it, where the last call and the message are.
@@ -37,9 +46,9 @@ def failure_of(error: BaseException) -> Failure:
     retry_delay_s = None
     if issubclass(kind, RetryJob):
         retry_delay_s = _AS_THE_POLICY_SAYS if error.delay is None else error.delay  # type: ignore[attr-defined]
-        message = ""
+        message = ASKED_AGAIN
     else:
-        message = message_of(error)
+        message = message_of(error) or UNSAID
     return Failure(
         type=cut(kind.__name__, ERROR_MESSAGE_MAX_CHARS),
         message=message,

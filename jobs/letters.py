@@ -5,18 +5,38 @@ looks, and its bytes are always there.
 """
 
 import base64
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from . import codec
 from .codec import Malformed, ResultRecord
 from .disposition import DeadLetter, unpack_letter
+from .errors import InvalidArguments
 from .outcome import Failure
 from .plain import plain
 from .states import State
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
+#: Why a job may be dead; what each means is in `DeadLetter`.
+REASONS: Final = (
+    "failed", "timed_out", "crashed", "refused", "invalid_arguments", "unknown_handler", "too_large", "malformed",
+)  # fmt: skip
+
+
+def check_reason(word: str) -> str:
+    """Return the word when jobs can be dead for that reason.
+
+    Raises:
+        InvalidArguments: they cannot, so that it would choose none; the caller's fault.
+    """
+    if word not in REASONS:
+        import difflib
+
+        near = difflib.get_close_matches(word, REASONS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InvalidArguments(f"reason {word!r}: no job is dead for that; {hint}There are: {', '.join(REASONS)}")
+    return word
 
 
 def dead_item(letter: DeadLetter) -> dict[str, Any]:
@@ -25,10 +45,10 @@ def dead_item(letter: DeadLetter) -> dict[str, Any]:
     It is {id, queue, name, reason, error, traceback, attempts, deliveries, died_at_ms, args, kwargs, raw_base64,
     edited}; `edited` is null, or {at_ms, args, kwargs}: when the arguments were changed last, and those that died.
     """
-    args, kwargs = _arguments(letter.body)
+    args, kwargs = arguments_in(letter.body)
     was: dict[str, Any] | None = None
     if not isinstance(letter.edited_at_ms, msgspec.UnsetType):
-        args_before, kwargs_before = _arguments(letter.original or b"")
+        args_before, kwargs_before = arguments_in(letter.original or b"")
         was = {"at_ms": letter.edited_at_ms, "args": args_before, "kwargs": kwargs_before}
     return {
         "id": letter.id,
@@ -45,6 +65,15 @@ def dead_item(letter: DeadLetter) -> dict[str, Any]:
         "raw_base64": base64.b64encode(letter.body).decode(),
         "edited": was,
     }
+
+
+def arguments_in(body: bytes) -> tuple[Any, Any]:
+    """Return args and kwargs of an envelope as JSON can say them; both None where it cannot be read."""
+    try:
+        envelope = codec.unpack_envelope(body)
+        return plain(codec.plain_value(envelope.args)), plain(codec.plain_value(envelope.kwargs))
+    except (Malformed, msgspec.DecodeError, ValueError, RecursionError):
+        return None, None
 
 
 def letter_of(queue: str, job_id: str, data: bytes) -> DeadLetter:
@@ -92,12 +121,3 @@ def record_of(letter: DeadLetter, failure: Failure | None = None) -> ResultRecor
 def line_of(letter: DeadLetter) -> bytes:
     """Return its record as one line of JSON, without the newline."""
     return _encode(dead_item(letter))
-
-
-def _arguments(body: bytes) -> tuple[Any, Any]:
-    """Return args and kwargs of an envelope as JSON can say them; both None where it cannot be read."""
-    try:
-        envelope = codec.unpack_envelope(body)
-        return plain(codec.plain_value(envelope.args)), plain(codec.plain_value(envelope.kwargs))
-    except (Malformed, msgspec.DecodeError, ValueError, RecursionError):
-        return None, None

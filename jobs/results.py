@@ -19,6 +19,7 @@ from .errors import (
     JobTimedOut,
     ResultUnavailable,
 )
+from .failures import EXPIRED
 from .outcome import Failure
 from .states import State
 
@@ -59,7 +60,8 @@ def error_of(job_id: str, record: ResultRecord) -> JobFailed:
     if record.status == State.CANCELLED:
         return JobCancelled(f"{shown} was cancelled", job_id=job_id)
     if record.status == State.EXPIRED:
-        return JobExpired(f"{shown} expired before a worker could start it", job_id=job_id)
+        expired = record.failure or EXPIRED
+        return JobExpired(f"{shown} expired: {expired.message}", job_id=job_id, error=str(expired))
     kind = _KINDS.get(record.note or "", JobFailed)
     tries = f" after {record.attempt} tries" if record.attempt > 1 else ""
     return kind(f"{shown} failed{tries}: {failure}", job_id=job_id, error=str(failure), traceback=failure.traceback)

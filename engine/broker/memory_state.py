@@ -101,6 +101,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
     counted: bool = True  #: whether its bytes count; not those of entries past the port
     unique: str = ""
     caller_id: str = ""
+    age: tuple[int, bool, int] | None = None  #: what sorts by submission, read off the id when it is first asked for
 
 
 class Member(msgspec.Struct, frozen=True):

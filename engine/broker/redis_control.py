@@ -41,9 +41,11 @@ class RedisControl(RedisViews):
         data = pack_notice(told)
         three = (keys.meta, keys.control, keys.events)
         call = script("pause").call(three, word, stream_max_count(data), data)
-        replies = run(self._wires, [call, (b"SADD", self._names.queues, queue)])
+        # One that is only resumed is nothing to list: its name may be misspelt.
+        listing: list[Command] = [(b"SADD", self._names.queues, queue)] if paused else []
+        replies = run(self._wires, [call, *listing])
         # At maxmemory no name is added to the list; a queue that has jobs is in it.
-        raise_first(replies[:1] if isinstance(replies[1], OutOfMemoryError) else replies, self._where)
+        raise_first(replies[:1] if isinstance(replies[-1], OutOfMemoryError) else replies, self._where)
 
     def cancel(self, jobs: Sequence[JobView], *, only_waiting: bool = False, why: str = "cancelled") -> list[bool]:
         """Cancel jobs: those that wait end here, those that run are marked and their workers told."""

@@ -12,11 +12,12 @@ from typing import Any, Final, TypeVar
 import click
 
 from headrace.jobs.editing import arguments_of
-from headrace.jobs.letters import dead_item
+from headrace.jobs.letters import REASONS, dead_item
 
 from .. import admin, inspect
 from ..broker.views import BrokerViews
 from .arguments import json_of
+from .asking import confirm
 from .opening import opened_broker, opened_connection
 from .options import json_option, limit_option, url_option
 from .output import print_json, print_record, print_table, time_of
@@ -34,7 +35,7 @@ def choice_options(function: F) -> F:
     for option in (
         click.option("--rate", metavar="N/s", help="With --all: at most so many a second, evenly."),
         click.option("--name", metavar="HANDLER", help="With --all: only those of this handler."),
-        click.option("--reason", metavar="WORD", help="With --all: only those, such as failed, timed_out or crashed."),
+        click.option("--reason", type=click.Choice(REASONS), help="With --all: only those that died so."),
         click.option("--queue", metavar="NAME", help="With --all: only those of this queue."),
         click.option("--all", "everything", is_flag=True, help="All there are, or all that the options below choose."),
     ):
@@ -145,11 +146,31 @@ def retry_dead(job_ids: tuple[str, ...], everything: bool, as_json: bool, **chos
 @command.command("drop")
 @click.argument("job_ids", metavar="[ID]...", nargs=-1)
 @choice_options
+@click.option("--yes", is_flag=True, help="With --all: do not ask.")
 @json_option
 @url_option
-def drop_dead(job_ids: tuple[str, ...], everything: bool, as_json: bool, **chosen: str | None) -> None:
-    """Forget dead letters for good; --all as for retry."""
-    _handle("dropped", admin.dead_drop, admin.dead_drop_all, job_ids, chosen, everything=everything, as_json=as_json)
+def drop_dead(job_ids: tuple[str, ...], everything: bool, yes: bool, as_json: bool, **chosen: str | None) -> None:
+    """Forget dead letters for good; --all as for retry, and asks first."""
+
+    def dropping(broker: BrokerViews, choice: admin.Choice, pace: admin.Pace) -> admin.Handled:
+        if not yes and (question := _question(broker, choice)):
+            confirm(question)
+        return admin.dead_drop_all(broker, choice, pace)
+
+    _handle("dropped", admin.dead_drop, dropping, job_ids, chosen, everything=everything, as_json=as_json)
+
+
+def _question(views: BrokerViews, choice: admin.Choice) -> str:
+    """Return what is asked before letters are forgotten; empty where there are none to lose."""
+    names = views.queue_names() if choice.queue is None else [choice.queue]
+    count = sum(view.dead for view in views.queues(names))
+    if not count:
+        return ""
+    where = "" if choice.queue is None else f" of queue {choice.queue!r}"
+    said = {"reason": choice.reason, "handler": choice.name}
+    only = " and ".join(f"{what} {value!r}" for what, value in said.items() if value is not None)
+    which = f"those of {only} among" if only else "all"
+    return f"Forget for good {which} {count:,} dead letters{where}?"
 
 
 def _handle(

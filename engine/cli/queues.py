@@ -6,6 +6,7 @@ What is shown is made in inspect and what is done in admin, as for the API. Purg
 import click
 
 from .. import admin, inspect
+from .asking import confirm
 from .opening import opened_broker
 from .options import json_option, url_option
 from .output import print_json, print_table
@@ -51,6 +52,7 @@ def pause_queue(queue: str, as_json: bool) -> None:
         print_json(view)
     else:
         click.echo(f"paused {queue}: {view.queued:,} queued, {view.running:,} running")
+    _note_unknown(view, f"it stays paused for jobs to come, until `headrace queues resume {queue}`")
 
 
 @command.command("resume")
@@ -65,6 +67,7 @@ def resume_queue(queue: str, as_json: bool) -> None:
         print_json(view)
     else:
         click.echo(f"resumed {queue}: {view.queued:,} queued")
+    _note_unknown(view, "it is not paused now; `headrace queues list` shows those that are")
 
 
 @command.command("purge")
@@ -77,11 +80,18 @@ def purge_queue(queue: str, yes: bool, as_json: bool) -> None:
     with opened_broker() as broker:
         if not yes:
             view = broker.queues([queue])[0]
-            click.confirm(
-                f"End {view.queued:,} queued and {view.delayed:,} delayed jobs of {queue!r}?", abort=True, err=True
-            )
+            confirm(f"End {view.queued:,} queued and {view.delayed:,} delayed jobs of {queue!r}?")
         done = admin.purge(broker, queue)
     if as_json:
         print_json(done)
     else:
         click.echo(f"purged {done.purged:,}")
+
+
+def _note_unknown(view: admin.SwitchedQueue, what: str) -> None:
+    """Say on stderr that nobody used the queue, as where its name is misspelt."""
+    if not view.known:
+        near = f"; did you mean {' or '.join(repr(name) for name in view.similar)}?" if view.similar else ""
+        click.echo(
+            f"headrace: no job, worker or handler has used the queue {view.name!r} so far{near} ({what})", err=True
+        )

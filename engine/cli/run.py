@@ -72,6 +72,7 @@ def command(
     engine = find_engine(target)
     engine.configure(url=given_url(), http=http, **flags)
     settings = engine.settings
+    engine.connection.is_told = held is not None  # by its supervisor
     note_log_level(settings)
     configure(settings.log_level, settings.log_format)
     _check_loop(settings)

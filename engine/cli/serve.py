@@ -34,6 +34,7 @@ def command(target: str | None, http: dict[str, Any] | None, leash: int | None) 
 
         engine = find_engine(target)
         engine.configure(**flags)
+        engine.connection.is_told = leash is not None  # by its supervisor
     settings = engine.settings if engine is not None else loaded_settings(http=http).settings
     note_log_level(settings)
     configure(settings.log_level, settings.log_format)

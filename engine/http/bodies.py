@@ -31,9 +31,23 @@ def media_type(request: Request[Any, Any, Any], accepted: tuple[str, ...]) -> st
     named = headers.get("content-type", "").partition(";")[0].strip().lower()
     if named in accepted or (named == FORM and "origin" not in headers):
         return named
-    shown = repr(named) if named else "none"
-    why = " and there is an Origin, so a page in a browser may have sent it" if named == FORM else ""
-    raise Refused(415, f"the body's Content-Type is {shown}{why}; send it as {' or '.join(accepted)}")
+    raise Refused(415, unread_type(named, *accepted))
+
+
+def unread_type(named: str, *accepted: str) -> str:
+    """Say why a body is not read: its media type is another or, of a form, its Origin header makes the difference.
+
+    Args:
+        named: Its media type, without parameters; empty for none.
+        accepted: Those that are read.
+    """
+    wanted = " or ".join(accepted)
+    if named == FORM:  # without an Origin it would have been read
+        return (
+            f"the body's Content-Type is {FORM!r}, and there is an Origin header, so a page in a browser may have sent "
+            f"it: with an Origin no form is read; send it as {wanted}, or without the Origin"
+        )
+    return f"the body's Content-Type is {repr(named) if named else 'none'}; send it as {wanted}"
 
 
 def shown(error: Exception) -> str:

@@ -23,7 +23,7 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from ..admin import Purged
+from ..admin import Purged, SwitchedQueue
 from ..broker.views import QueueView
 from ..observe.fleet import WorkerView
 from ..observe.statistics import Statistics
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 MOUNTED_AT: Final = "headrace.mounted_at"
 
 _MEANINGS: Final[Mapping[int, str]] = {
-    400: "The request is malformed: its JSON, or a parameter.",
+    400: "The request is malformed: its JSON, or a parameter, or there is no such parameter.",
     401: "There is no token, or one that is unknown or has expired.",
     403: "The token has not the scope that this needs, or the Host or Origin header names another machine.",
     404: "There is no such job or handler.",
@@ -242,6 +242,7 @@ _RECORDS: Final = (
     Retried,
     WorkerView,
     QueueView,
+    SwitchedQueue,
     Purged,
     Health,
     Readiness,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
 from headrace.config import limits, logger
@@ -38,7 +39,7 @@ from ..results import Results
 from .feed import Feed
 from .held import Held
 from .letters import Letters
-from .listing import JobPage, Sought, page_of
+from .listing import JobPage, Search, Sought
 from .metrics import Exposition
 from .parts import Fate, publish_part
 from .records import JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
@@ -266,7 +267,10 @@ class Gateway:
 
     async def jobs(self, sought: Sought, cursor: str) -> JobPage:
         """Return a page of the jobs that have not ended; raises InvalidArguments and BrokerUnavailable."""
-        return await self._courier.call(page_of, self._broker, sought, cursor)
+        search = Search(sought, cursor)
+        while (page := await self._courier.call(search.look, self._broker)) is None:
+            await anyio.lowlevel.checkpoint()  # a broker in this process is looked at in the loop itself
+        return page
 
     async def result(self, job_id: str, wait_s: float) -> tuple[JobResult, bool]:
         """Return how a job ended, and whether it has.
@@ -326,13 +330,13 @@ class Gateway:
         """
         return await self._courier.call(cancel_one, self._broker, job_id)
 
-    async def pause(self, queue: str) -> QueueView:
+    async def pause(self, queue: str) -> admin.SwitchedQueue:
         """Pause a queue; raises InvalidArguments and BrokerUnavailable."""
-        return await self._courier.call(admin.pause, self._broker, queue)
+        return await self._courier.call(admin.pause, self._broker, queue, self._registry.queues())
 
-    async def resume(self, queue: str) -> QueueView:
+    async def resume(self, queue: str) -> admin.SwitchedQueue:
         """Resume a queue; raises what `pause` does."""
-        return await self._courier.call(admin.resume, self._broker, queue)
+        return await self._courier.call(admin.resume, self._broker, queue, self._registry.queues())
 
     async def purge(self, queue: str) -> admin.Purged:
         """End the jobs of a queue that wait; raises what `pause` does."""

@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from headrace.jobs.errors import InvalidArguments
 
-from .bodies import no_room, shown
+from .bodies import no_room, shown, unread_type
 from .gateway import Gateway
 from .held import Held
 from .problems import TOO_LARGE, Refused, answer_to
@@ -84,6 +84,8 @@ def idempotency_key(value: bytes) -> str:
 
 
 def _is_hot(scope: HTTPScope) -> bool:
+    if scope.get("query_string"):  # it takes no parameters, and the application says so (parameters.py)
+        return False
     path, root = scope["path"], scope.get("root_path", "")
     return path == PATH or (root != "" and path.removeprefix(root) == PATH)
 
@@ -109,8 +111,7 @@ def _checked(headers: Headers, max_bytes: int) -> str:
         named = named.partition(b";")[0].strip().lower()
         # A plain `curl -d` calls JSON a form; a browser, which sends an Origin with a form, must not be able to.
         if named != _JSON and (named != _FORM or from_page):
-            shown = repr(named.decode("latin-1")) if named else "none"
-            raise Refused(415, f"the body's Content-Type is {shown}; send it as {JSON}")
+            raise Refused(415, unread_type(named.decode("latin-1"), JSON))
     return key
 
 

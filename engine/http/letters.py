@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from headrace.jobs.disposition import DeadLetter
 from headrace.jobs.editing import arguments_of
-from headrace.jobs.letters import dead_item
+from headrace.jobs.letters import REASONS, dead_item
 
 from .. import admin, inspect
 from ..broker.courier import Courier
@@ -116,7 +116,7 @@ class DeadRetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ids: Annotated[list[str], Meta(max_length=IDS_MAX_COUNT)] = []
     all: bool = False
     queue: str | None = None
-    reason: str | None = None
+    reason: Annotated[str | None, Meta(extra_json_schema={"enum": [*REASONS, None]})] = None
     name: str | None = None
     limit: Annotated[int, Meta(ge=1, le=RETRY_MAX_COUNT)] = 1_000
 
@@ -198,7 +198,7 @@ class Letters:
             await self._courier.call(inspect.dead_letter, self._views, job_id)
 
     async def retry(self, asked: DeadRetry) -> DeadRetried:
-        """Queue dead jobs again."""
+        """Queue dead jobs again; raises InvalidArguments where no job can be dead for the reason, or no queue be so."""
         if asked.ids:
             handled = await self._courier.call(admin.dead_retry, self._views, asked.ids)
         else:

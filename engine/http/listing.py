@@ -1,13 +1,14 @@
 """Listing jobs that have not ended, page by page: by queue, state and handler's name.
 
-The server cannot choose by name, so large pages are read and sifted. One request takes a bounded number of looks at the
-server, and of bytes: a page may hold fewer than were asked for, even none, and still be followed by another. A cursor
-is opaque to clients. No state.
+The server cannot choose by name, so large pages are read and sifted, a look at a time: between two of them a loop whose
+broker is in its own process serves others. One request takes a bounded number of looks, and of bytes: a page may hold
+fewer than were asked for, even none, and still be followed by another. A cursor is opaque to clients.
 """
 
 import base64
 import binascii
-from typing import Any, Final
+import math
+from typing import Final
 
 import msgspec
 
@@ -15,7 +16,7 @@ from headrace.jobs.ids import check_queue
 from headrace.jobs.states import State
 
 from .. import inspect
-from ..broker.views import BrokerViews, wrong_cursor
+from ..broker.views import BrokerViews, JobView, wrong_cursor
 from .records import JobRecord
 
 PAGE_MAX_COUNT: Final = 1_000
@@ -55,42 +56,59 @@ class Sought(msgspec.Struct, frozen=True, kw_only=True):
     limit: int
 
 
-def page_of(views: BrokerViews, sought: Sought, cursor: str) -> JobPage:
-    """Return a page; blocks.
+class Search:
+    """One request's way through the jobs: a page in one look, or in several where a name is sought. Owned by it.
+
+    Args:
+        sought: Which jobs.
+        cursor: As a page gave it; empty for the first.
 
     Raises:
         InvalidArguments: the cursor is none that a page gave, or no queue has such a name.
-        BrokerUnavailable: the server is away.
     """
-    if sought.queue is not None:
-        check_queue(sought.queue)
-    inner = opened(cursor)
-    if sought.name is None:
-        effort = inspect.Effort(TURNS_MAX_COUNT, PAGE_BYTES)
-        found, inner = inspect.jobs(views, sought.queue, sought.status, inner, sought.limit, effort)
-        shown = [inspect.job_record(view) for view in found]
-    else:
-        shown, inner = _sifted(views, sought, inner)
-    progress = views.progress([record["id"] for record in shown])
-    return JobPage(
-        [JobRecord(**record, progress=said) for record, said in zip(shown, progress, strict=True)], sealed(inner)
-    )
 
+    def __init__(self, sought: Sought, cursor: str) -> None:
+        if sought.queue is not None:
+            check_queue(sought.queue)
+        self._sought = sought
+        self._cursor = opened(cursor)
+        self._fitting: list[JobView] = []
+        self._effort = inspect.Effort(TURNS_MAX_COUNT, PAGE_BYTES if sought.name is None else math.inf)
 
-def _sifted(views: BrokerViews, sought: Sought, cursor: str) -> tuple[list[dict[str, Any]], str]:
-    """Return records with the name that is sought, and where to go on."""
-    effort = inspect.Effort(TURNS_MAX_COUNT)
-    fitting: list[dict[str, Any]] = []
-    while True:
-        found, cursor = inspect.jobs(views, sought.queue, sought.status, cursor, SIFT_PAGE_COUNT, effort)
+    def look(self, views: BrokerViews) -> JobPage | None:
+        """Return the page; None where it takes another look. Blocks, some 20 ms at most.
+
+        Raises:
+            InvalidArguments: as for the search.
+            BrokerUnavailable: the server is away.
+        """
+        is_over = self._sift(views) if self._sought.name is not None else self._take(views)
+        return self._page(views) if is_over else None
+
+    def _take(self, views: BrokerViews) -> bool:
+        self._fitting, self._cursor = self._next(views, self._sought.limit)
+        return True
+
+    def _sift(self, views: BrokerViews) -> bool:
+        """Look at some jobs, keep those with the name, and return whether that was the last look."""
+        found, self._cursor = self._next(views, SIFT_PAGE_COUNT)
         for position, view in enumerate(found, 1):
-            record = inspect.job_record(view)
-            if record["name"] == sought.name:
-                fitting.append(record)
-                if len(fitting) == sought.limit:
-                    return fitting, cursor if position == len(found) else inspect.cursor_after(view)
-        if not cursor or effort.is_spent:
-            return fitting, cursor
+            if inspect.name_of(view) == self._sought.name:
+                self._fitting.append(view)
+                if len(self._fitting) == self._sought.limit:
+                    if position < len(found):
+                        self._cursor = inspect.cursor_after(view)
+                    return True
+        return not self._cursor or self._effort.is_spent
+
+    def _next(self, views: BrokerViews, count: int) -> tuple[list[JobView], str]:
+        return inspect.jobs(views, self._sought.queue, self._sought.status, self._cursor, count, self._effort)
+
+    def _page(self, views: BrokerViews) -> JobPage:
+        records = [inspect.job_record(view) for view in self._fitting]
+        progress = views.progress([record["id"] for record in records])
+        items = [JobRecord(**record, progress=said) for record, said in zip(records, progress, strict=True)]
+        return JobPage(items, sealed(self._cursor))
 
 
 def sealed(inner: str) -> str:

@@ -8,8 +8,8 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
 
 from headrace.config.tokens import Token
 
@@ -20,6 +20,8 @@ PREFIX: Final = "headrace_"
 #: 256 bits: nobody guesses it, so a plain SHA-256 needs no salt and no slowness.
 _RANDOM_BYTES: Final = 32
 _SCHEME: Final = b"bearer "
+#: Long enough to make another and to hand it to all who need it.
+ENDS_SOON: Final = timedelta(days=7)
 
 
 def new_token() -> str:
@@ -30,6 +32,35 @@ def new_token() -> str:
 def hash_of(token: str | bytes) -> str:
     """Return what the configuration keeps of a token."""
     return hashlib.sha256(token.encode() if isinstance(token, str) else token).hexdigest()
+
+
+class Ending(NamedTuple):
+    """A token that has expired, or does so before long.
+
+    Attributes:
+        token: The token.
+        expires: When.
+        is_over: Whether it has.
+    """
+
+    token: Token
+    expires: datetime
+    is_over: bool
+
+
+def endings(known: Sequence[Token], now_s: float) -> list[Ending]:
+    """Return the tokens that have expired, and those that do so within ENDS_SOON.
+
+    Args:
+        known: As the configuration holds them.
+        now_s: The wall clock.
+    """
+    now = datetime.fromtimestamp(now_s, UTC)
+    return [
+        Ending(token, token.expires, token.expires <= now)
+        for token in known
+        if token.expires is not None and token.expires <= now + ENDS_SOON
+    ]
 
 
 class Tokens:

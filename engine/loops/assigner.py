@@ -13,6 +13,7 @@ import msgspec
 
 from headrace.config import limits
 from headrace.jobs.codec import NO_OPTIONS, Envelope, EnvelopeOptions, Malformed, repack, unpack_envelope
+from headrace.jobs.failures import EXPIRED
 from headrace.jobs.outcome import Outcome, Status
 
 from ..broker.port import Lease
@@ -70,7 +71,7 @@ class Assigner:
             options = envelope.options
             if bound is None:
                 if options is not None and _is_late(lease, options, now_ms):
-                    self._put(Outcome(Late(lease, envelope), Status.EXPIRED))
+                    self._put(Outcome(Late(lease, envelope), Status.EXPIRED, None, EXPIRED))
                 else:
                     self._unknown(lease, envelope, now_ms)
                 continue
@@ -124,7 +125,7 @@ class Assigner:
         self._put(Outcome(unread, Status.UNREADABLE))
 
     def _expire(self, lease: Lease, envelope: Envelope, bound: BoundHandler) -> None:
-        self._put(Outcome(Assignment(lease, envelope, bound, envelope.name, 0.0, 0.0), Status.EXPIRED))
+        self._put(Outcome(Assignment(lease, envelope, bound, envelope.name, 0.0, 0.0), Status.EXPIRED, None, EXPIRED))
 
     def _is_dead(self, lease: Lease, envelope: Envelope, bound: BoundHandler) -> bool:
         """Give up on a job that was started before without an outcome and may not be started again."""

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from headrace.jobs.unique import Unique
     from headrace.workers.context import Context
 
+    __version__: str
+
 _PLACES = {
     "headrace.config.errors": ("ConfigError", "HeadraceError"),
     "headrace.engine.gathering": ("JobResult",),
@@ -52,6 +54,7 @@ _PLACES = {
     "headrace.engine.runtime": ("Engine",),
     "headrace.engine.sinks.file": ("FileSink",),
     "headrace.engine.sinks.redis": ("RedisSink",),
+    "headrace.engine.version": ("__version__",),
     "headrace.jobs.errors": (
         "BrokerUnavailable",
         "DuplicateJob",
@@ -74,6 +77,7 @@ _PLACES = {
     "headrace.jobs.unique": ("Unique",),
     "headrace.workers.context": ("Context",),
 }
+_CALLED_THERE = {"__version__": "VERSION"}
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
 
 __all__ = [
@@ -117,9 +121,9 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'headrace' has no attribute {name!r}")
     import importlib
 
-    value = globals()[name] = getattr(importlib.import_module(module), name)
+    value = globals()[name] = getattr(importlib.import_module(module), _CALLED_THERE.get(name, name))
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "__version__"])

@@ -71,7 +71,7 @@ def test_a_rate_is_for_all(invoke) -> None:
 
 def test_ctrl_c_ends_it_between_two_batches(stage, invoke, dead_ids) -> None:
     """What was done is told and stays done, the rest is untouched, and the same command goes on with it."""
-    command = [sys.executable, "-m", "headrace", "dead", "drop", "--all", "--rate", "0.5/s"]
+    command = [sys.executable, "-m", "headrace", "dead", "drop", "--all", "--yes", "--rate", "0.5/s"]
     child = subprocess.Popen(
         command, env=stage.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=os.getcwd()
     )
@@ -83,7 +83,7 @@ def test_ctrl_c_ends_it_between_two_batches(stage, invoke, dead_ids) -> None:
     out, err = child.communicate(timeout=20)
     assert (130, "dropped 1\n", True) == (child.returncode, out, "the same command goes on" in err)
     assert dead_ids[:2] == sorted(item["id"] for item in json.loads(invoke("dead", "list", "--json").stdout))
-    assert "dropped 2" in invoke("dead", "drop", "--all").stdout
+    assert "dropped 2" in invoke("dead", "drop", "--all", "--yes").stdout
 
 
 def test_past_max_dead_the_oldest_go_to_the_data_folder(stage, invoke, dead_ids) -> None:

@@ -66,6 +66,24 @@ def test_pages_of_jobs_join_into_the_whole(invoke) -> None:
     assert sorted(ids) == sorted(found)
 
 
+def test_a_job_shows_its_arguments_while_there_are_any(stage, invoke, dead_ids) -> None:
+    """Those of a job that waits or died are shown; one that succeeded has none any more, and nothing is invented."""
+
+    def show(job_id: str) -> dict[str, object]:
+        return json.loads(invoke("jobs", "show", job_id, "--json").stdout)
+
+    job_id = invoke("submit", "add", "--args", "[1]", "--kwargs", '{"b": 2}').stdout.strip()
+    waiting = show(job_id)
+    assert ([1], {"b": 2}) == (waiting["args"], waiting["kwargs"])
+    assert ["args", "[1]"] in [line.split() for line in invoke("jobs", "show", job_id).stdout.splitlines()]
+    assert ([], {}) == ((dead := show(dead_ids[0]))["args"], dead["kwargs"])
+    assert 0 == stage.headrace("run", "app:engine", "--burst").returncode
+    ended = show(job_id)
+    assert 3 == ended["result"]
+    assert not {"args", "kwargs"} & set(ended)
+    assert {"args", "kwargs"} | (set(ended) - {"result"}) == set(waiting)
+
+
 def test_a_dead_job_can_be_read(invoke, dead_ids) -> None:
     """A dead letter shows why it died; the job's record says the same."""
     item = json.loads(invoke("dead", "show", dead_ids[0], "--json").stdout)
@@ -88,10 +106,32 @@ def test_dead_jobs_are_retried_by_id(invoke, dead_ids) -> None:
 
 def test_dead_jobs_are_dropped_by_reason(invoke, dead_ids) -> None:
     """--all with a reason takes only those; --all takes the rest."""
-    assert "dropped 0\n" == invoke("dead", "drop", "--all", "--reason", "timed_out").stdout
+    assert "dropped 0\n" == invoke("dead", "drop", "--all", "--reason", "timed_out", "--yes").stdout
     assert "dropped 0\n" == invoke("dead", "drop", "--all", "--queue", "mail").stdout
-    assert "dropped 3\n" == invoke("dead", "drop", "--all", "--reason", "failed").stdout
+    assert "dropped 3\n" == invoke("dead", "drop", "--all", "--reason", "failed", "--yes").stdout
     assert [] == json.loads(invoke("dead", "list", "--json").stdout)
+
+
+def test_to_drop_all_dead_jobs_asks_first(invoke, dead_ids) -> None:
+    """A no changes nothing, nobody to answer is a usage error that names --yes, and a yes drops them."""
+    refused = invoke("dead", "drop", "--all", "--name", "fail", stdin="n\n")
+    asked = "Forget for good those of handler 'fail' among 3 dead letters?"
+    assert (1, "", True) == (refused.exit_code, refused.stdout, asked in refused.stderr)
+    alone = invoke("dead", "drop", "--all", "--json", stdin="")
+    assert (2, "", True) == (alone.exit_code, alone.stdout, "--yes" in alone.stderr)
+    assert 3 == len(json.loads(invoke("dead", "list", "--json").stdout))
+    agreed = invoke("dead", "drop", "--all", "--queue", "default", "--json", stdin="y\n")
+    assert {"dropped": 3, "missing": []} == json.loads(agreed.stdout)
+    assert "Forget for good all 3 dead letters of queue 'default'?" in agreed.stderr
+    assert "dropped 0\n" == invoke("dead", "drop", "--all").stdout  # nothing is there to lose
+
+
+@pytest.mark.parametrize("verb", ["retry", "drop"])
+def test_a_reason_that_nobody_dies_of_is_refused(invoke, verb) -> None:
+    """It would choose nothing, so it is a usage error that lists the reasons."""
+    result = invoke("dead", verb, "--all", "--reason", "timeout")
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert "'failed', 'timed_out', 'crashed', 'refused'" in result.stderr
 
 
 @pytest.mark.parametrize("args", [(), ("--all", "default:1-0"), ("default:1-0", "--queue", "mail")])

@@ -28,8 +28,23 @@ def test_a_purge_asks_first(invoke) -> None:
         invoke("queues", "purge", "default", "--yes", "--json").stdout
     )
     assert "purged 0\n" == invoke("queues", "purge", "default", stdin="y\n").stdout
+    alone = invoke("queues", "purge", "default", stdin="")
+    assert (2, True) == (alone.exit_code, "nobody is there to answer; give --yes" in alone.stderr)
     shown = [json.loads(invoke("jobs", "show", job_id, "--json").stdout) for job_id in ids]
     assert [("cancelled", "purged by an operator")] * 2 == [(job["status"], job["error"]["message"]) for job in shown]
+
+
+def test_a_queue_that_nobody_used_is_paused_with_a_word(invoke) -> None:
+    """It may be misspelt: stderr says so and names what is near; a queue that had a job is paused without a word."""
+    invoke("submit", "add")
+    wrong = invoke("queues", "pause", "defualt")
+    assert (0, "paused defualt: 0 queued, 0 running\n") == (wrong.exit_code, wrong.stdout)
+    assert "has used the queue 'defualt' so far; did you mean 'default'?" in wrong.stderr
+    assert "`headrace queues resume defualt`" in wrong.stderr
+    shown = json.loads(invoke("queues", "resume", "defualt", "--json").stdout)
+    assert (False, False, ["default"]) == (shown["paused"], shown["known"], shown["similar"])
+    right = invoke("queues", "pause", "default")
+    assert (False, True) == ("so far" in right.stderr, "paused default" in right.stdout)
 
 
 def test_a_waiting_job_is_cancelled_once(invoke) -> None:

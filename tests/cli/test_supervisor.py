@@ -92,6 +92,7 @@ def test_the_api_is_a_process_beside_the_worker(stage) -> None:
             assert time.monotonic() < deadline_s, supervisor.log
             time.sleep(0.02)
     assert 0 == supervisor.end(signal.SIGTERM), supervisor.log
+    assert 1 == supervisor.log.count("Jobs are kept on this machine"), supervisor.log  # by the supervisor, for all
     for pid in children.values():
         until_gone(pid)
 

@@ -126,6 +126,27 @@ def test_a_paused_queue_is_listed(broker: FullBroker) -> None:
     assert ["quiet"] == broker.queue_names()
 
 
+def test_a_queue_that_nobody_used_is_told_from_others(broker: FullBroker, join: Join) -> None:
+    """It is paused all the same, and names that are near are told; a job, a worker or a handler makes it known."""
+    join("w1", ("images",))
+    submit(broker, 1, "mail")
+    first = admin.pause(broker, "mial")
+    assert (True, False, ("mail",)) == (first.paused, first.known, first.similar)
+    again = admin.pause(broker, "mial")
+    assert (True, False) == (again.paused, again.known)
+    assert (False, False) == ((back := admin.resume(broker, "mial")).paused, back.known)
+    assert (True, ()) == ((had := admin.pause(broker, "mail")).known, had.similar)
+    assert admin.resume(broker, "mail").known
+    assert admin.pause(broker, "images").known
+    assert admin.pause(broker, "later", named=["later"]).known
+
+
+def test_a_queue_that_was_only_resumed_is_not_listed(broker: FullBroker) -> None:
+    """Nothing came of it, so its name, which may be misspelt, is not kept."""
+    assert not admin.resume(broker, "defualt").known
+    assert [] == broker.queue_names()
+
+
 def test_a_purge_ends_what_waits(broker: FullBroker, join: Join) -> None:
     """Queued and delayed jobs end as cancelled, so that nobody waits for them; running ones and other queues stay."""
     worker = join("w1")

@@ -13,8 +13,10 @@ from headrace.engine.broker.control import OpenBroker
 from headrace.engine.broker.memory import MemoryBroker
 from headrace.engine.broker.open import open_broker
 from headrace.engine.broker.port import Bound, Registration, Submission
+from headrace.engine.http.letters import DeadItem
 from headrace.jobs import codec
 from headrace.jobs.disposition import DeadLetter, Disposition, Kind, pack_letter
+from headrace.jobs.letters import REASONS
 from http_scene import asking, problem, publish
 from servers import start_valkey
 
@@ -112,6 +114,28 @@ async def test_many_are_retried_by_choice(broker: MemoryBroker) -> None:
         assert 2 == await retry(reason="timed_out")
         assert 2 == await retry(limit=2, queue="default")
         assert 1 == await retry()
+
+
+async def test_a_reason_that_nobody_dies_of_is_refused(broker: MemoryBroker) -> None:
+    """It would choose nothing: a 422 that lists the reasons, and the nearest; so is a name that no queue can have."""
+    bury(broker)
+    async with asking(broker) as client:
+        for chosen, said in (
+            ({"reason": "timedout"}, "did you mean 'timed_out'? There are: failed, timed_out, crashed, refused"),
+            ({"queue": "a b"}, "cannot be a queue's name"),
+        ):
+            status, detail = problem(await client.post("/v1/dead/retry", json={"all": True, **chosen}))
+            assert (422, True) == (status, said in detail)
+        document = (await client.get("/openapi.json")).json()
+        assert 1 == len((await client.get("/v1/dead")).json()["items"])
+    reason = document["components"]["schemas"]["DeadRetry"]["properties"]["reason"]
+    assert [*REASONS, None] == reason["enum"]
+
+
+def test_the_reasons_are_those_that_letters_can_have() -> None:
+    """What a letter's record says of its reasons is what may be chosen."""
+    assert all(f'"{reason}"' in (DeadLetter.__doc__ or "") for reason in REASONS)
+    assert all(f'"{reason}"' in (DeadItem.__doc__ or "") for reason in REASONS)
 
 
 async def test_a_dead_job_is_forgotten(broker: MemoryBroker) -> None:

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any, get_args
 
+import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
+from headrace.engine.broker import memory_views
 from headrace.engine.broker.memory import MemoryBroker
 from headrace.engine.broker.open import open_broker
 from headrace.engine.broker.port import Bound, Submission
@@ -95,6 +98,51 @@ async def test_a_small_page_of_a_name_takes_few_looks() -> None:
             found += [item["id"] for item in page["items"]]
             cursor = page["cursor"]
     assert ids[499::500] == found
+
+
+async def test_a_search_gives_way_between_its_looks() -> None:
+    """With a broker in the loop's own process, others get their turn after each look of a long search."""
+    turns: list[str] = []
+
+    class Noting(MemoryBroker):
+        """Notes each look."""
+
+        def jobs(self, *args: Any) -> Any:
+            """Note it, and look."""
+            turns.append("look")
+            return super().jobs(*args)
+
+    async def other() -> None:
+        while True:
+            turns.append("other")
+            await anyio.lowlevel.checkpoint()
+
+    broker = Noting()
+    broker.publish("default", [Submission(codec.pack_foreign("add", [], {}))] * 5_000, "", Bound())
+    async with asking(broker) as client, anyio.create_task_group() as group:
+        group.start_soon(other)
+        page = (await client.get("/v1/jobs?name=rare")).json()
+        group.cancel_scope.cancel()
+    assert {"items": [], "cursor": ""} == page
+    looks = [place for place, what in enumerate(turns) if what == "look"]
+    assert 5 == len(looks)
+    # Trio shuffles those whose turn it is, so two looks may stand side by side; three may not.
+    assert all("other" in turns[before:after] for before, after in zip(looks, looks[2:], strict=False))
+
+
+async def test_a_job_is_placed_once_however_many_pages_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the memory broker each id is taken apart at the first look, for each page looks at every job of the queue."""
+    taken_apart: list[str] = []
+    real = memory_views._age_key
+    monkeypatch.setattr(memory_views, "_age_key", lambda job_id: (taken_apart.append(job_id), real(job_id))[1])
+    broker = MemoryBroker()
+    ids = broker.publish("default", [Submission(codec.pack_foreign("add", [], {}))] * 300, "", Bound())
+    found, cursor = [], ""
+    while len(found) < len(ids):
+        page, cursor = broker.jobs("default", None, cursor, 10)
+        found += [view.id for view in page]
+    assert (ids, "") == (found, cursor)
+    assert len(taken_apart) <= len(ids) + 30  # and the cursors
 
 
 @pytest.mark.parametrize("choice", ["queue=big", "name=add", "status=queued", "status=delayed", "name=add&limit=3"])

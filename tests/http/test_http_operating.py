@@ -29,6 +29,24 @@ async def test_a_queue_is_paused_and_resumed() -> None:
         assert (200, False) == (resumed.status_code, resumed.json()["paused"])
 
 
+async def test_a_queue_that_nobody_used_is_paused_and_told() -> None:
+    """It may be paused before its first job, or be misspelt: the answer says which queues are like it."""
+    broker = MemoryBroker()
+    engine = Engine("memory://")
+
+    @engine.job(queue="mail")
+    async def send(address: str) -> None:
+        """Nothing is sent."""
+
+    async with asking(broker, registry=engine.registry) as client:
+        answer = (await client.post("/v1/queues/mial/pause")).json()
+        assert (True, False, ["mail"]) == (answer["paused"], answer["known"], answer["similar"])
+        answer = (await client.post("/v1/queues/mial/resume")).json()
+        assert (False, False, ["mail"]) == (answer["paused"], answer["known"], answer["similar"])
+        answer = (await client.post("/v1/queues/mail/pause")).json()  # its handler names it
+        assert (True, True, []) == (answer["paused"], answer["known"], answer["similar"])
+
+
 async def test_a_queue_is_purged() -> None:
     """What waits ends as cancelled, and the answer says how much that was."""
     async with asking(MemoryBroker()) as client:

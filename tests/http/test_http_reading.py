@@ -251,3 +251,25 @@ def _references(part: Any) -> list[str]:
         own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
         return own + [found for value in part.values() for found in _references(value)]
     return [found for value in part for found in _references(value)] if isinstance(part, list) else []
+
+
+async def test_every_error_of_a_job_has_a_message() -> None:
+    """A job that expired says what happened and what to do; one whose exception had no words says so."""
+    engine = Engine("memory://", result_ttl=60)
+
+    @engine.job(retry=None)
+    async def fail() -> None:
+        raise ValueError
+
+    broker: Any = engine.connection.open()
+    async with asking(broker, registry=engine.registry) as client:
+        jobs = [{"name": "fail", "expires_s": 0.001}, {"name": "fail"}]
+        ids = [(await client.post("/v1/jobs", json=job)).json()["id"] for job in jobs]
+        await anyio.sleep(0.01)  # not to wait for anything: it is what makes the first one late
+        with anyio.fail_after(DEADLINE_S):
+            async with engine.running():
+                late, wordless = [(await client.get(f"/v1/jobs/{each}/result?wait_s=60")).json() for each in ids]
+    engine.connection.close()
+    assert ("expired", "JobExpired") == (late["status"], late["error"]["type"])
+    assert "had passed before a worker could start it: submit it anew" in late["error"]["message"]
+    assert ("ValueError", "raised without a message") == (wordless["error"]["type"], wordless["error"]["message"])

@@ -20,7 +20,7 @@ from headrace.engine.cli.app import command_line
 from headrace.engine.http import app as app_module
 from headrace.engine.http.app import ROUTES
 from headrace.engine.http.scopes import NEEDS, missing, needed, path_below
-from headrace.engine.http.tokens import PREFIX, Tokens, hash_of, new_token
+from headrace.engine.http.tokens import PREFIX, Tokens, endings, hash_of, new_token
 from http_scene import asking, problem, publish
 
 pytestmark = pytest.mark.anyio
@@ -333,3 +333,35 @@ async def test_a_server_that_is_away_is_not_named_without_a_token(secret: str | 
     async with asking(broker, three()) as client:
         status, detail = problem(await client.get("/healthz", headers=bearer(secret) if secret else {}))
     assert (503, secret is None) == (status, detail == "the server is away")
+
+
+def lasting(name: str, lasts: timedelta | None) -> Token:
+    """A token that expires so long from now."""
+    expires = None if lasts is None else datetime.now(UTC) + lasts
+    return Token(name=name, sha256=hash_of(f"{name}-secret"), scopes=("read",), expires=expires)
+
+
+async def test_tokens_that_end_are_told_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    """One line for each that has expired or does within a week, with its name and when; never the token or its hash."""
+    known = (
+        lasting("gone", -timedelta(days=3)), lasting("soon", timedelta(days=6)), lasting("later", timedelta(days=8)),
+        lasting("ever", None),
+    )  # fmt: skip
+    settings = Settings(http=HttpSettings(tokens=known))
+    async with asking(MemoryBroker(), settings) as client:
+        for _ in range(2):
+            assert 401 == (await client.get("/v1/stats", headers=bearer("gone-secret"))).status_code
+    said = [record.getMessage() for record in caplog.records if record.name == "headrace.http"]
+    over, soon = said
+    assert all(word in over for word in ("a token has expired", "gone", "read", known[0].expires.isoformat()))
+    assert all(word in soon for word in ("a token expires soon", "soon", known[1].expires.isoformat()))
+    assert not [word for token in known for word in (token.sha256, f"{token.name}-secret") if word in "".join(said)]
+
+
+def test_a_token_ends_at_its_moment() -> None:
+    """It is over from then on, and told of for a week before."""
+    ends = datetime(2030, 1, 8, tzinfo=UTC)
+    token = Token(name="ci", sha256=hash_of("x"), scopes=("submit",), expires=ends)
+    cases = ((timedelta(days=7, seconds=1), []), (timedelta(days=7), [False]), (timedelta(0), [True]))
+    for before, expected in cases:
+        assert expected == [ending.is_over for ending in endings([token], (ends - before).timestamp())]

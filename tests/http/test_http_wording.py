@@ -42,11 +42,12 @@ async def test_a_duplicate_says_what_helps_over_http() -> None:
         assert (202, first) == (again.status_code, again.json()["id"])
 
 
-async def test_a_form_of_a_page_is_told_that_its_origin_is_why() -> None:
+@pytest.mark.parametrize(("path", "body"), [("/v1/jobs", b'{"name":"add"}'), ("/v1/jobs/batch", b'[{"name":"add"}]')])
+async def test_a_form_of_a_page_is_told_that_its_origin_is_why(path: str, body: bytes) -> None:
     """Without an Origin the same body is read as JSON."""
     headers = {"content-type": "application/x-www-form-urlencoded"}
     async with asking(MemoryBroker()) as client:
-        assert 202 == (await client.post("/v1/jobs/batch", content=b'[{"name":"add"}]', headers=headers)).status_code
+        assert 202 == (await client.post(path, content=body, headers=headers)).status_code
         headers["origin"] = "http://localhost:3000"
-        status, detail = problem(await client.post("/v1/jobs/batch", content=b"[]", headers=headers))
-        assert (415, True) == (status, "there is an Origin" in detail)
+        status, detail = problem(await client.post(path, content=body, headers=headers))
+        assert (415, True) == (status, "there is an Origin header" in detail and "without the Origin" in detail)

@@ -45,6 +45,13 @@ def test_names_the_class_and_its_ancestors() -> None:
     assert ("builtins.KeyError", "builtins.LookupError", "builtins.Exception") == failure.ancestors
 
 
+def test_what_says_nothing_has_a_message_all_the_same() -> None:
+    """An exception without words, FailJob and RetryJob among them, gives a failure that says so."""
+    assert "ValueError: raised without a message" == str(failure_of(ValueError()))
+    assert "FailJob: raised without a message" == str(failure_of(FailJob()))
+    assert "RetryJob: the handler asked to be run again" == str(failure_of(RetryJob(5)))
+
+
 def test_shows_the_cause() -> None:
     """The traceback has the chain of causes."""
     error = ValueError("second")
@@ -96,7 +103,7 @@ def test_groups_and_recursion_are_shown() -> None:
 
 def test_instructions_are_kept() -> None:
     """RetryJob gives its delay, or -1 for the policy's, and FailJob is final."""
-    assert (5.0, "") == (failure_of(RetryJob(5)).retry_delay_s, failure_of(RetryJob(5)).message)
+    assert 5.0 == failure_of(RetryJob(5)).retry_delay_s
     assert -1.0 == failure_of(RetryJob()).retry_delay_s
     assert (True, "gone") == (failure_of(FailJob("gone")).final, failure_of(FailJob("gone")).message)
 

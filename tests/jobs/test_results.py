@@ -13,6 +13,7 @@ from headrace.jobs.errors import (
     JobTimedOut,
     ResultUnavailable,
 )  # fmt: skip
+from headrace.jobs.failures import EXPIRED
 from headrace.jobs.outcome import Failure
 from headrace.jobs.results import error_of, missing, unwrap
 from headrace.jobs.states import ENDED, State
@@ -61,6 +62,15 @@ def test_a_failure_tells_the_remote_story() -> None:
     assert ("ValueError: no", "Traceback x") == (error.error, error.traceback)
     assert "failed after 3 tries: ValueError: no" in str(error)
     assert "remote traceback:\nTraceback x" in str(error)
+
+
+def test_an_expired_job_says_what_to_do() -> None:
+    """The error says what happened and what helps, also where the record is of a worker that said nothing."""
+    for failure in (EXPIRED, None):
+        error = error_of("q:1-0", record("expired", failure=failure))
+        assert "job q:1-0 (add) expired: its `expires` had passed" in str(error)
+        assert "submit it anew" in str(error)
+        assert error.error.startswith("JobExpired: its `expires`")
 
 
 def test_what_is_missing_was_never_there_or_is_gone() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from litestar import Request, Response, get, post
 from litestar.params import FromPath
 
-from ...admin import Purged
+from ...admin import Purged, SwitchedQueue
 from ...broker.views import QueueView
 from ..contract import gateway_of, problems, written
 
@@ -26,8 +26,11 @@ async def queues(request: Request[Any, Any, Any]) -> Response[list[QueueView]]:
     summary="Pause a queue",
     responses=problems(422),
 )
-async def pause(request: Request[Any, Any, Any], queue: FromPath[str]) -> Response[QueueView]:
-    """Have workers leave a queue alone; what runs goes on, and jobs may be submitted."""
+async def pause(request: Request[Any, Any, Any], queue: FromPath[str]) -> Response[SwitchedQueue]:
+    """Have workers leave a queue alone; what runs goes on, and jobs may be submitted.
+
+    A queue may be paused before its first job; `known` says whether anybody used it so far, for it may be misspelt.
+    """
     return written(await gateway_of(request).pause(queue))
 
 
@@ -38,8 +41,8 @@ async def pause(request: Request[Any, Any, Any], queue: FromPath[str]) -> Respon
     summary="Resume a queue",
     responses=problems(422),
 )
-async def resume(request: Request[Any, Any, Any], queue: FromPath[str]) -> Response[QueueView]:
-    """Have workers take jobs of a queue again."""
+async def resume(request: Request[Any, Any, Any], queue: FromPath[str]) -> Response[SwitchedQueue]:
+    """Have workers take jobs of a queue again; `known` as for a pause."""
     return written(await gateway_of(request).resume(queue))
 
 
