@@ -5,7 +5,7 @@ and writes is in redisio/lua/.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from redis.exceptions import OutOfMemoryError
@@ -18,11 +18,13 @@ from ..redisio.connections import Command
 from ..redisio.faults import unavailable
 from ..redisio.keys import GROUP, SUBMIT_TOKEN_TTL_S, UNIQUE_TTL_MS, Keys
 from ..redisio.scripts import script
-from .port import Bound, FirstId, Submission
+from .port import Bound, FirstId, HolderId, Submission
 from .refusals import full
 
 #: What the scripts answer instead of milliseconds while a queue is paused; see include/admission.lua.
 _PAUSED: Final = -2
+#: How the words begin that submit_keyed.lua answers, and what follows.
+_WORDS: Final[Mapping[str, Callable[[str], str]]] = {"+": str, "=": FirstId, "~": HolderId}
 #: The kinds of batches, each with a script of its own.
 _AT_ONCE, _LATER, _KEYED = range(3)
 
@@ -47,8 +49,8 @@ def command_for(keys: Keys, queue: str, jobs: Sequence[Submission], token: str, 
 
 def ids_in(answer: str, queue: str, count: int) -> list[str]:
     """Return the ids of a batch of `count` jobs that was added, in its order; the answer's form is its script's."""
-    if answer[0] in "+=":
-        return [word[1:] if word[0] == "+" else FirstId(word[1:]) for word in answer.split(" ")]
+    if answer[0] in _WORDS:
+        return [_WORDS[word[0]](word[1:]) for word in answer.split(" ")]
     if " " not in answer:
         return ids.numbered(queue, answer, count)
     entry, delayed, marks = answer.split(" ")

@@ -18,8 +18,8 @@
 --       7 milliseconds that a key stands after its job is due
 --       8... for each job: when it is due, "+MS" from now or "MS" since the epoch; its unique key or ""; its caller's id
 --            or ""; the envelope
--- Returns a word for each job: its id behind a "+", or behind a "=" the id of the job that has its key. A list is a
--- refusal.
+-- Returns a word for each job: its id behind a "+"; or the id of the job that has its caller's id behind a "=", or of
+-- the one that holds its unique key behind a "~". Where both are taken the caller's id counts. A list is a refusal.
 -- include admission
 local kept = redis.call('GET', KEYS[3])
 if kept then return kept end
@@ -42,14 +42,19 @@ for from = 1, #asked, 1000 do
   for n, id in ipairs(answers) do has[asked[from + n - 1]] = id end
 end
 
-local first, taken, count, bytes = {}, {}, 0, 0 -- first: for a duplicate, the id or the place of the job before it
+-- first: for a duplicate, the id or the place of the job before it; mark: which of its keys that one has
+local first, mark, taken, count, bytes = {}, {}, {}, 0, 0
 for i = 8, #ARGV, 4 do
   local unique, caller = ARGV[i + 1] ~= '' and KEYS[7] .. ARGV[i + 1], ARGV[i + 2] ~= '' and KEYS[8] .. ARGV[i + 2]
-  local other = unique and taken[unique] or caller and (taken[caller] or has[caller])
-  if not other and unique and has[unique] and lives(has[unique]) then other = has[unique] end
+  local other = caller and (taken[caller] or has[caller])
   if other then
-    first[i] = other
+    first[i], mark[i] = other, '='
   else
+    other = unique and taken[unique]
+    if not other and unique and has[unique] and lives(has[unique]) then other = has[unique] end
+    if other then first[i], mark[i] = other, '~' end
+  end
+  if not other then
     if unique then taken[unique] = i end
     if caller then taken[caller] = i end
     count, bytes = count + 1, bytes + #ARGV[i + 3]
@@ -68,7 +73,7 @@ local ids, words = {}, {}
 for i = 8, #ARGV, 4 do
   local other = first[i]
   if other then
-    words[#words + 1] = '=' .. (ids[other] or other)
+    words[#words + 1] = mark[i] .. (ids[other] or other)
   else
     local due = ARGV[i]
     if string.sub(due, 1, 1) == '+' then due = now + string.sub(due, 2) else due = tonumber(due) end
