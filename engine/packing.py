@@ -43,7 +43,8 @@ def submission_of(
         body = check_size(name, call + codec.pack_options(options.envelope), max_payload_bytes)
         return Submission(body, options.delay_ms, options.due_at_ms)
     key = "" if unique is None else unique.text(name, call)
-    envelope = own_envelope(options, key, time.time_ns() // 1_000_000)
+    now_ms = 0 if options.expires_ms is None else time.time_ns() // 1_000_000
+    envelope = own_envelope(options, key, now_ms)
     body = check_size(name, call + codec.pack_options(envelope), max_payload_bytes)
     on_duplicate = options.on_duplicate or (unique.on_duplicate if unique is not None else "reject")
     returns = on_duplicate == "return"

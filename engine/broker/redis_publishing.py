@@ -36,11 +36,10 @@ def command_for(keys: Keys, queue: str, jobs: Sequence[Submission], token: str, 
     same = (GROUP, bound.length, bound.size_bytes, str(bound.memory), SUBMIT_TOKEN_TTL_S if token else 0)
     kind = _kind(jobs)
     if kind == _KEYED:
-        fours: list[bytes | str | int] = []
-        for job in jobs:
-            fours += (_due(job), job.unique, job.caller_id, job.body)
+        letters, columns = _columns(jobs)
         eight = (*three, of.bodies, of.meta, of.index, of.unique, of.caller)
-        return script("submit_keyed").call(eight, *same, queue, UNIQUE_TTL_MS, *fours)
+        bodies = [job.body for job in jobs]
+        return script("submit_keyed").call(eight, *same, queue, UNIQUE_TTL_MS, len(jobs), letters, *bodies, *columns)
     if kind == _LATER:
         pairs = [part for job in jobs for part in (_due(job), job.body)]
         return script("submit_later").call((*three, of.bodies, of.meta), *same, queue, *pairs)
@@ -90,6 +89,19 @@ def _kind(jobs: Sequence[Submission]) -> int:
         if job.delay_ms or job.due_at_ms:
             later = True
     return _LATER if later else _AT_ONCE
+
+
+def _columns(jobs: Sequence[Submission]) -> tuple[str, list[str | int]]:
+    """Return a letter for each column that says anything of jobs beside their envelopes, and these columns."""
+    letters, columns = "", list[str | int]()
+    for letter, column in (("u", [job.unique for job in jobs]), ("i", [job.caller_id for job in jobs])):
+        if any(column):
+            letters += letter
+            columns += column
+    if any(job.delay_ms or job.due_at_ms for job in jobs):
+        letters += "d"
+        columns += [_due(job) for job in jobs]
+    return letters, columns
 
 
 def _due(job: Submission) -> int | str:

@@ -145,6 +145,21 @@ def test_duplicates_leave_the_rest_of_their_batch_alone(broker: FullBroker) -> N
     assert [State.QUEUED, State.QUEUED, State.QUEUED, State.DELAYED] == states(broker, answered)
 
 
+@pytest.mark.parametrize("keyed_share", [1, 7])
+def test_a_large_batch_of_keys_is_found_job_by_job(broker: FullBroker, keyed_share: int) -> None:
+    """As many as a batch takes, all with keys or some: each job has its own id and is found by its own keys."""
+    jobs = [keyed(f"k{n}", f"c{n}") if n % keyed_share == 0 else Submission(body(n)) for n in range(500)]
+    ids = broker.publish(QUEUE, jobs, "token", FREE)
+    assert 500 == len(set(ids)) == broker.queues([QUEUE])[0].queued
+    assert {str} == set(map(type, ids))
+    assert ids == broker.publish(QUEUE, jobs, "token", FREE)
+    of_keys = ids[::keyed_share]
+    assert of_keys == [view.id for view in broker.lookup([f"c{n}" for n in range(0, 500, keyed_share)]) if view]
+    again = add(broker, *[keyed(f"k{n}") for n in range(0, 500, keyed_share)])
+    assert (of_keys, {HolderId}) == (again, set(map(type, again)))
+    assert 500 == broker.queues([QUEUE])[0].queued
+
+
 def test_a_batch_with_keys_may_be_sent_again(broker: FullBroker) -> None:
     """With the same token it answers the same, and does not find itself to be its own duplicate."""
     jobs = [keyed("a"), Submission(body(1)), keyed("", "mine")]
