@@ -21,7 +21,7 @@ from headrace.jobs.submission import SubmitOptions
 from headrace.workers.runners.portal import Portal
 
 from .broker.courier import Courier
-from .broker.port import Bound, Broker, FirstId, Submission
+from .broker.port import Bound, Broker, Submission
 from .carrier import Carrier
 from .ferry import Crossing, Ferry
 from .packing import duplicate
@@ -195,7 +195,7 @@ def batches(jobs: Iterable[Submission], bound: Bound) -> Iterator[list[Submissio
 
 def refuse_duplicates(jobs: Sequence[Submission], ids: list[str]) -> list[str]:
     """Return the ids of a batch; raises DuplicateJob for the first that another job's key kept out."""
-    if FirstId not in set(map(type, ids)):
+    if {str}.issuperset(map(type, ids)):
         return ids
     for job, job_id in zip(jobs, ids, strict=True):
         if (error := duplicate(job, job_id)) is not None:

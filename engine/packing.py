@@ -12,7 +12,7 @@ from headrace.jobs.errors import DuplicateJob
 from headrace.jobs.submission import SubmitOptions, check_size, own_envelope
 from headrace.jobs.unique import Unique
 
-from .broker.port import Bound, FirstId, Submission
+from .broker.port import Bound, HolderId, Submission
 
 #: How the error of a duplicate ends; the HTTP API has other remedies.
 DUPLICATE_REMEDY: Final = 'wait for it, submit with another, or with on_duplicate="return" for its handle'
@@ -43,11 +43,13 @@ def submission_of(
         body = check_size(name, call + codec.pack_options(options.envelope), max_payload_bytes)
         return Submission(body, options.delay_ms, options.due_at_ms)
     key = "" if unique is None else unique.text(name, call)
-    envelope = own_envelope(options, key, time.time_ns() // 1_000_000)
+    now_ms = 0 if options.expires_ms is None else time.time_ns() // 1_000_000
+    envelope = own_envelope(options, key, now_ms)
     body = check_size(name, call + codec.pack_options(envelope), max_payload_bytes)
     on_duplicate = options.on_duplicate or (unique.on_duplicate if unique is not None else "reject")
+    returns = on_duplicate == "return"
     return Submission(
-        body, options.delay_ms, options.due_at_ms, key, options.caller_id, returns_first=on_duplicate == "return"
+        body, options.delay_ms, options.due_at_ms, key, options.caller_id, returns or options.replays, returns
     )
 
 
@@ -58,9 +60,12 @@ def duplicate(job: Submission, job_id: str) -> DuplicateJob | None:
         job: What was submitted.
         job_id: What the broker answered for it.
     """
-    if type(job_id) is not FirstId or job.returns_first:
+    if type(job_id) is str:
         return None
-    what = f"the id {job.caller_id!r}" if job.caller_id else f"the unique key {job.unique!r}"
+    by_key = type(job_id) is HolderId
+    if job.returns_holder if by_key else job.returns_first:
+        return None
+    what = f"the unique key {job.unique!r}" if by_key else f"the id {job.caller_id!r}"
     return DuplicateJob(
         f"job {job_id} has {what} already; {DUPLICATE_REMEDY}",
         job_id=str(job_id),

@@ -39,6 +39,8 @@ class SubmitOptions(msgspec.Struct, frozen=True, kw_only=True):
         caller_id: The caller's own id for the job; empty for none.
         unique: Its unique key; None for the handler's own.
         on_duplicate: What to do when another job has the id or the key; None for what the key says, else "reject".
+        replays: Whether the id stands for one submission, however often that is sent: whatever `on_duplicate` says of
+            the key, the first job of the id is the answer.
         expires_ms: Milliseconds from the submission after which it is not started; None for no such time.
         expires_at_ms: The same in milliseconds since the epoch; None for no such time.
     """
@@ -52,6 +54,7 @@ class SubmitOptions(msgspec.Struct, frozen=True, kw_only=True):
     caller_id: str = ""
     unique: Unique | None = None
     on_duplicate: OnDuplicate | None = None
+    replays: bool = False
     expires_ms: int | None = None
     expires_at_ms: int | None = None
 
@@ -129,10 +132,12 @@ def own_envelope(options: SubmitOptions, unique_key: str, now_ms: int) -> Envelo
         now_ms: Milliseconds since the epoch by this producer's clock, from which `expires` counts.
     """
     expires_at_ms = options.expires_at_ms if options.expires_ms is None else now_ms + options.expires_ms
-    said = options.envelope or NO_OPTIONS
-    envelope = msgspec.structs.replace(
-        said, expires_at_ms=expires_at_ms, unique=unique_key or None, id=options.caller_id or None
-    )
+    unique, caller_id, said = unique_key or None, options.caller_id or None, options.envelope
+    if said is None:  # as nearly all that have a key
+        if expires_at_ms is unique is caller_id is None:
+            return None
+        return EnvelopeOptions(expires_at_ms=expires_at_ms, unique=unique, id=caller_id)
+    envelope = msgspec.structs.replace(said, expires_at_ms=expires_at_ms, unique=unique, id=caller_id)
     return None if envelope == NO_OPTIONS else envelope
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from headrace.jobs.errors import QueueFull
 
 from .memory_state import MemoryQueue
-from .port import Bound, FirstId, Submission
+from .port import Bound, Submission
 from .refusals import full
 
 #: Two refusals tell how fast the queue drains when they are at least, and at most, so far apart.
@@ -17,7 +17,7 @@ DRAIN_MIN_MS, DRAIN_MAX_MS = 1_000, 60_000
 
 
 def add_all(queue: MemoryQueue, jobs: Sequence[Submission], bound: Bound, now_ms: int) -> list[str]:
-    """Add what is new of a batch and return the ids in order, a FirstId for each whose key another job has.
+    """Add what is new of a batch and return the ids in order, a FirstId or HolderId for each whose key another job has.
 
     Raises:
         QueueFull: the bound would be passed; nothing was added.
@@ -41,7 +41,7 @@ def _add_keyed(queue: MemoryQueue, jobs: Sequence[Submission], bound: Bound, now
     for job in jobs:
         first = queue.first_of(job.unique, job.caller_id, now_ms)
         if first is not None:
-            job_ids.append(FirstId(first))
+            job_ids.append(first)
         else:
             job_ids.append(_add(queue, job, now_ms))
             queue.mark(job_ids[-1], job.unique, job.caller_id)

@@ -19,7 +19,7 @@ from headrace.jobs.ids import JobId
 from headrace.jobs.states import State
 
 from .memory_events import EventLog
-from .port import Lease, Source
+from .port import FirstId, HolderId, Lease, Source
 from .views import Progress
 
 SCHEME: Final = "memory://"
@@ -170,9 +170,11 @@ class MemoryQueue:
         if caller_id:
             self.live_callers[caller_id] = job_id
 
-    def first_of(self, unique: str, caller_id: str, now_ms: int) -> str | None:
-        """Return the id of the job that has one of these keys; None when none has."""
-        return (self.unique.get(unique) if unique else None) or (self.called(caller_id, now_ms) if caller_id else None)
+    def first_of(self, unique: str, caller_id: str, now_ms: int) -> FirstId | None:
+        """Return the id of the job that has this caller's id, else of the holder of the key; None when none has."""
+        if caller_id and (first := self.called(caller_id, now_ms)) is not None:
+            return FirstId(first)
+        return HolderId(holder) if unique and (holder := self.unique.get(unique)) is not None else None
 
     def called(self, caller_id: str, now_ms: int) -> str | None:
         """Return the id of the job that its caller gave this one."""

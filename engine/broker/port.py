@@ -65,7 +65,8 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
         due_at_ms: Milliseconds since the epoch; 0 for none. Only one of the two is set.
         unique: Its unique key; empty for none. Only one job in a queue has it at a time.
         caller_id: Its caller's own id for it; empty for none. Unique as long as the job's record is kept.
-        returns_first: Whether who submits it wants the first job of its key in its stead; brokers need not look.
+        returns_first: Whether who submits it wants the first job of its caller's id instead; brokers need not look.
+        returns_holder: The same of the job that holds its unique key.
     """
 
     body: bytes
@@ -74,10 +75,17 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     unique: str = ""
     caller_id: str = ""
     returns_first: bool = False
+    returns_holder: bool = False
 
 
 class FirstId(str):
-    """In the answer to `publish`: this job was not added, since another has its key; the id is that other's."""
+    """In the answer to `publish`: this job was not added, since another has its caller's id; the id is that other's."""
+
+    __slots__ = ()
+
+
+class HolderId(FirstId):
+    """The same where the other job, which has another caller's id or none, holds its unique key."""
 
     __slots__ = ()
 
@@ -167,7 +175,10 @@ class Broker(Protocol):
     max_payload_bytes: int
 
     def publish(self, queue: str, jobs: Sequence[Submission], token: str, bound: Bound) -> list[str]:
-        """Add a batch, all or none, and return the ids in order; a FirstId for each whose key another job has.
+        """Add a batch, all or none, and return the ids in order.
+
+        A job whose caller's id another job has is not added, and its id is that other's, as a FirstId; else, where its
+        unique key is held, it is the holder's, as a HolderId.
 
         Args:
             queue: Name of the queue.

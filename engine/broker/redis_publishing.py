@@ -5,7 +5,7 @@ and writes is in redisio/lua/.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from redis.exceptions import OutOfMemoryError
@@ -18,11 +18,13 @@ from ..redisio.connections import Command
 from ..redisio.faults import unavailable
 from ..redisio.keys import GROUP, SUBMIT_TOKEN_TTL_S, UNIQUE_TTL_MS, Keys
 from ..redisio.scripts import script
-from .port import Bound, FirstId, Submission
+from .port import Bound, FirstId, HolderId, Submission
 from .refusals import full
 
 #: What the scripts answer instead of milliseconds while a queue is paused; see include/admission.lua.
 _PAUSED: Final = -2
+#: How the words begin that submit_keyed.lua answers, and what follows.
+_WORDS: Final[Mapping[str, Callable[[str], str]]] = {"+": str, "=": FirstId, "~": HolderId}
 #: The kinds of batches, each with a script of its own.
 _AT_ONCE, _LATER, _KEYED = range(3)
 
@@ -34,11 +36,10 @@ def command_for(keys: Keys, queue: str, jobs: Sequence[Submission], token: str, 
     same = (GROUP, bound.length, bound.size_bytes, str(bound.memory), SUBMIT_TOKEN_TTL_S if token else 0)
     kind = _kind(jobs)
     if kind == _KEYED:
-        fours: list[bytes | str | int] = []
-        for job in jobs:
-            fours += (_due(job), job.unique, job.caller_id, job.body)
+        letters, columns = _columns(jobs)
         eight = (*three, of.bodies, of.meta, of.index, of.unique, of.caller)
-        return script("submit_keyed").call(eight, *same, queue, UNIQUE_TTL_MS, *fours)
+        bodies = [job.body for job in jobs]
+        return script("submit_keyed").call(eight, *same, queue, UNIQUE_TTL_MS, len(jobs), letters, *bodies, *columns)
     if kind == _LATER:
         pairs = [part for job in jobs for part in (_due(job), job.body)]
         return script("submit_later").call((*three, of.bodies, of.meta), *same, queue, *pairs)
@@ -47,8 +48,8 @@ def command_for(keys: Keys, queue: str, jobs: Sequence[Submission], token: str, 
 
 def ids_in(answer: str, queue: str, count: int) -> list[str]:
     """Return the ids of a batch of `count` jobs that was added, in its order; the answer's form is its script's."""
-    if answer[0] in "+=":
-        return [word[1:] if word[0] == "+" else FirstId(word[1:]) for word in answer.split(" ")]
+    if answer[0] in _WORDS:
+        return [_WORDS[word[0]](word[1:]) for word in answer.split(" ")]
     if " " not in answer:
         return ids.numbered(queue, answer, count)
     entry, delayed, marks = answer.split(" ")
@@ -88,6 +89,19 @@ def _kind(jobs: Sequence[Submission]) -> int:
         if job.delay_ms or job.due_at_ms:
             later = True
     return _LATER if later else _AT_ONCE
+
+
+def _columns(jobs: Sequence[Submission]) -> tuple[str, list[str | int]]:
+    """Return a letter for each column that says anything of jobs beside their envelopes, and these columns."""
+    letters, columns = "", list[str | int]()
+    for letter, column in (("u", [job.unique for job in jobs]), ("i", [job.caller_id for job in jobs])):
+        if any(column):
+            letters += letter
+            columns += column
+    if any(job.delay_ms or job.due_at_ms for job in jobs):
+        letters += "d"
+        columns += [_due(job) for job in jobs]
+    return letters, columns
 
 
 def _due(job: Submission) -> int | str:

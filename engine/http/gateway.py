@@ -120,7 +120,7 @@ class Gateway:
                 the answer is about the first; empty for none.
 
         Raises:
-            DuplicateJob: another job has its unique key.
+            DuplicateJob: another job than that of its idempotency key has its unique key.
             UnknownHandler: neither this process nor any worker has the handler, and there are workers.
             InvalidArguments: the arguments do not fit it, or options contradict each other.
             PayloadTooLarge: they take more than `max_payload`.
@@ -131,7 +131,7 @@ class Gateway:
         caller_id = f"http:{idempotency_key}" if idempotency_key else ""
         queue, submission = self.prepare(request, await self.fleet(), caller_id)
         job_id = await self._client.submit_or_find(queue, submission)
-        if type(job_id) is FirstId:  # it may have gone on, or ended, since it was added
+        if isinstance(job_id, FirstId):  # it may have gone on, or ended, since it was added
             view = await self._results.view(job_id)
             if view is not None and view.state is not None:
                 return JobStatus(str(job_id), view.state)
@@ -169,7 +169,7 @@ class Gateway:
         """
         options = request.options()
         if caller_id:
-            options = msgspec.structs.replace(options, caller_id=caller_id, on_duplicate="return")
+            options = msgspec.structs.replace(options, caller_id=caller_id, replays=True)
         call = codec.pack_call(request.name, request.args, request.kwargs)
         plan = self._registry.get(request.name)
         if plan is not None:

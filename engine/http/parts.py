@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from headrace.jobs.errors import BrokerUnavailable, HeadraceError, QueueFull
 
-from ..broker.port import Bound, Broker, FirstId, Submission
+from ..broker.port import Bound, Broker, Submission
 from ..client import batches, new_token
 from ..packing import duplicate
 
@@ -67,7 +67,7 @@ def _publish(broker: Broker, queue: str, jobs: Sequence[Submission], bound: Boun
         return [*fits, *[error] * (len(jobs) - room)]
     except BrokerUnavailable as error:
         return [error] * len(jobs)
-    if FirstId not in set(map(type, ids)):
+    if {str}.issuperset(map(type, ids)):
         return list(ids)
     return [duplicate(job, job_id) or str(job_id) for job, job_id in zip(jobs, ids, strict=True)]
 

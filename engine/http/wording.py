@@ -16,10 +16,7 @@ from .records import JobRequest
 _FIELDS: Final = {"delay": "delay_s", "timeout": "timeout_s", "expires": "expires_s", "retry": "attempts"}
 _OPTION: Final = re.compile(rf"({'|'.join(_FIELDS)})=")
 _UNKNOWN_FIELD: Final = re.compile(r"(?:the job: )?Object contains unknown field `([^`]*)`\Z")
-_DUPLICATE_REMEDY: Final = (
-    "wait for it, submit with another unique key, or send an Idempotency-Key: a request that has one is answered with "
-    "that job's id"
-)
+_DUPLICATE_REMEDY: Final = "wait for it, or submit with another unique key"
 _ORDER: Final = JobRequest.__struct_fields__
 
 

@@ -133,8 +133,7 @@ class Client(Verbs):
             args: Its positional arguments, as far as JSON goes.
             kwargs: Its arguments by name.
             idempotency_key: One job for all submissions with this key; None makes one for this call alone, so that a
-                try after a lost answer adds nothing. With `unique` none is made; with both the answer is the job that
-                has either.
+                try after a lost answer adds nothing.
             on_full: "wait" tries again until the client's timeout, as long as the server says; "reject" does not.
             options: queue, delay, at, unique, timeout, expires, attempts, as the engine takes them.
 

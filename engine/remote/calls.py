@@ -124,16 +124,11 @@ def packed(name: str, job: Mapping[str, Any]) -> bytes:
 
 
 def submit(options: ClientOptions, job: dict[str, Any], key: str | None, on_full: str) -> Call[str]:
-    """Submit a job and return its id.
-
-    A unique key of the job's own is for finding that another job has it, which an idempotency key would answer with
-    that job's id: such a submission has none but the caller's, and is not sent again where its fate is not known.
-    """
+    """Submit a job and return its id; under a key, the caller's or one of its own, so that it may be sent again."""
     _check_on_full(on_full)
-    key = key or ("" if "unique" in job else new_key())
-    headers = {**JSON, "idempotency-key": key} if key else JSON
+    headers = {**JSON, "idempotency-key": key or new_key()}
     content = packed(job["name"], job)
-    request = Request(method="POST", path="/v1/jobs", content=content, headers=headers, repeatable=bool(key))
+    request = Request(method="POST", path="/v1/jobs", content=content, headers=headers, repeatable=True)
     status: JobStatus = yield from asked(options, request, JobStatus, waits_for_room=on_full == "wait")
     return status.id
 

@@ -6,7 +6,7 @@ import pytest
 from making import FREE, HOUR_MS, QUEUE, Advance, Join, body, dead, done, fetch, states, submit
 from places import FullBroker, Place
 
-from headrace.engine.broker.port import Bound, FirstId, Lease, Submission
+from headrace.engine.broker.port import Bound, FirstId, HolderId, Lease, Submission
 from headrace.jobs import codec
 from headrace.jobs.codec import EnvelopeOptions
 from headrace.jobs.disposition import Disposition, Kind
@@ -145,6 +145,21 @@ def test_duplicates_leave_the_rest_of_their_batch_alone(broker: FullBroker) -> N
     assert [State.QUEUED, State.QUEUED, State.QUEUED, State.DELAYED] == states(broker, answered)
 
 
+@pytest.mark.parametrize("keyed_share", [1, 7])
+def test_a_large_batch_of_keys_is_found_job_by_job(broker: FullBroker, keyed_share: int) -> None:
+    """As many as a batch takes, all with keys or some: each job has its own id and is found by its own keys."""
+    jobs = [keyed(f"k{n}", f"c{n}") if n % keyed_share == 0 else Submission(body(n)) for n in range(500)]
+    ids = broker.publish(QUEUE, jobs, "token", FREE)
+    assert 500 == len(set(ids)) == broker.queues([QUEUE])[0].queued
+    assert {str} == set(map(type, ids))
+    assert ids == broker.publish(QUEUE, jobs, "token", FREE)
+    of_keys = ids[::keyed_share]
+    assert of_keys == [view.id for view in broker.lookup([f"c{n}" for n in range(0, 500, keyed_share)]) if view]
+    again = add(broker, *[keyed(f"k{n}") for n in range(0, 500, keyed_share)])
+    assert (of_keys, {HolderId}) == (again, set(map(type, again)))
+    assert 500 == broker.queues([QUEUE])[0].queued
+
+
 def test_a_batch_with_keys_may_be_sent_again(broker: FullBroker) -> None:
     """With the same token it answers the same, and does not find itself to be its own duplicate."""
     jobs = [keyed("a"), Submission(body(1)), keyed("", "mine")]
@@ -262,6 +277,65 @@ def test_a_callers_id_is_kept_as_long_as_its_record(broker: FullBroker, join: Jo
     assert first != second
     worker.settle([ended(lease, ttl_ms=0) for lease in fetch(worker)])
     assert second != add(broker, keyed("", "mine"))
+
+
+# Which of the two -----------------------------------------------------------------------------------------------------
+
+
+def test_the_answer_tells_which_key_another_job_has(broker: FullBroker) -> None:
+    """The first job of a caller's id is a FirstId, the one that holds a unique key a HolderId; the id comes first."""
+    of_both, of_key = add(broker, keyed("k", "mine"), keyed("other"))
+    answers = [add(broker, job)[0] for job in (keyed("k", "new"), keyed("", "mine"), keyed("k", "mine"), keyed("k"))]
+    assert [HolderId, FirstId, FirstId, HolderId] == [type(job_id) for job_id in answers]
+    assert {of_both} == set(answers)
+    contested = add(broker, keyed("other", "mine"))[0]
+    assert (FirstId, of_both) == (type(contested), contested)
+    assert of_key != contested
+    assert 2 == broker.queues([QUEUE])[0].queued
+
+
+def test_a_batch_tells_of_each_job_which_key_hit(broker: FullBroker) -> None:
+    """Inside a batch as from before it; what is not added takes none of its keys from those behind it."""
+    before = add(broker, keyed("k", "mine"))[0]
+    jobs = [
+        keyed("k", "a"),  # the key is held, so the id stays free
+        keyed("new", "a"),
+        keyed("new", "b"),
+        keyed("k", "a"),
+        keyed("new", "mine"),
+        keyed("last", "b", delay_ms=60_000),
+        keyed("last", "b"),
+        keyed("last"),
+    ]
+    answers = add(broker, *jobs)
+    a, b = answers[1], answers[5]
+    assert [before, a, a, a, before, b, b, b] == answers
+    expected = [HolderId, str, HolderId, FirstId, FirstId, str, FirstId, HolderId]
+    assert expected == [type(job_id) for job_id in answers]
+    view = broker.queues([QUEUE])[0]
+    assert (2, 1) == (view.queued, view.delayed)
+
+
+def test_which_key_hit_is_told_again_for_the_same_token(broker: FullBroker) -> None:
+    """A batch that is sent again after a lost reply gets the same answer in the same kinds."""
+    add(broker, keyed("k", "mine"))
+    jobs = [keyed("k", "a"), keyed("", "mine"), keyed("free", "b")]
+    first, second = [broker.publish(QUEUE, jobs, "token", FREE) for _ in range(2)]
+    assert first == second
+    assert [HolderId, FirstId, str] == [type(job_id) for job_id in first] == [type(job_id) for job_id in second]
+
+
+def test_the_id_of_a_refused_job_is_free_once_the_key_is(broker: FullBroker, join: Join) -> None:
+    """A job that another's unique key kept out was never there: its id, sent again when that one ended, adds it."""
+    worker = join("w")
+    holder = add(broker, keyed("k"))[0]
+    assert holder == add(broker, keyed("k", "mine"))[0]
+    worker.settle([ended(lease) for lease in fetch(worker)])
+    added = add(broker, keyed("k", "mine"))[0]
+    assert (str, False) == (type(added), added == holder)
+    worker.settle([ended(lease) for lease in fetch(worker)])
+    replayed = add(broker, keyed("k", "mine"))[0]
+    assert (FirstId, added) == (type(replayed), replayed)
 
 
 def test_jobs_without_keys_leave_no_trace_of_them(broker: FullBroker) -> None:

@@ -107,6 +107,21 @@ async def test_a_unique_job_is_submitted_once_at_a_time(url: str) -> None:
             assert failed != await engine.submit("fail", unique="failing")
 
 
+async def test_a_duplicate_of_two_keys_names_the_one_that_is_taken(url: str) -> None:
+    """Of a job with an id and a unique key the error says which of them another job has; of both, the id."""
+    engine = make_engine(url)
+    async with engine:
+        first = await engine.submit("add", (1, 2), id="mine", unique="k")
+        for said, keys in (
+            ("the unique key 'k'", {"id": "other", "unique": "k"}),
+            ("the id 'mine'", {"id": "mine", "unique": "free"}),
+            ("the id 'mine'", {"id": "mine", "unique": "k"}),
+        ):
+            with pytest.raises(DuplicateJob, match=said) as caught:
+                await engine.submit("add", (1, 2), **keys)
+            assert first.id == caught.value.job_id
+
+
 async def test_a_handler_says_what_makes_its_jobs_the_same(url: str) -> None:
     """unique=True is by arguments, a text is for all of a handler's jobs; the submission's own word is stronger."""
     engine = make_engine(url)

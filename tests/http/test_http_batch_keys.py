@@ -71,6 +71,22 @@ async def test_jobs_that_are_there_need_no_room() -> None:
         assert first["ids"][:3] == again["ids"][:3]
 
 
+async def test_a_batch_tells_held_unique_keys_from_its_own_jobs(tmp_path: Path) -> None:
+    """Lines whose unique key another job has are rejected as duplicates; sent again, the others have their own ids."""
+    jobs = [{"name": "a"} | ({"unique": key} if key else {}) for key in ("held", "mine", "", "mine")]
+    with start_valkey(tmp_path) as server, contextlib.closing(open_broker(server.url)) as broker:
+        async with asking(broker) as client:
+            holder = (await client.post("/v1/jobs", json=jobs[0])).json()["id"]
+            reports = [(await client.post(BATCH, json=jobs, headers={"idempotency-key": "k"})).json() for _ in range(2)]
+        assert reports[0] == reports[1]
+        report = reports[0]
+        assert (2, 3) == (report["accepted"], broker.queues(["default"])[0].queued)
+        told = [(each["index"], each["error_name"]) for each in report["rejected"]]
+        assert [(0, "DuplicateJob"), (3, "DuplicateJob")] == told
+        for rejection, job_id in zip(report["rejected"], (holder, report["ids"][0]), strict=True):
+            assert f"job {job_id} has the unique key" in rejection["error"]
+
+
 async def test_a_key_of_a_batch_is_none_of_a_job() -> None:
     """The same key for a batch and for a single job means two things; and a key has the same bounds in both."""
     broker = MemoryBroker()

@@ -56,6 +56,17 @@ def test_a_lost_answer_is_asked_for_again_under_the_same_key() -> None:
     assert {b'{"name":"add","args":[1,2],"kwargs":{}}'} == {heard.body for heard in server.heard}
 
 
+def test_a_submission_with_a_unique_key_is_asked_for_again_too() -> None:
+    """It has a key of its own like any other; where another job has the unique key it is DuplicateJob at once."""
+    held = answer(409, {"detail": "job default:2-0 has the unique key 'u' already", "error": "DuplicateJob"})
+    with scripted(b"", DONE, held) as server, Client(server.url) as client:
+        assert "default:1-0" == client.submit("add", unique="u").id
+        with pytest.raises(DuplicateJob, match="default:2-0"):
+            client.submit("add", unique="u")
+    keys = [heard.headers["idempotency-key"] for heard in server.heard]
+    assert (3, True, False) == (len(keys), keys[0] == keys[1], keys[1] == keys[2])
+
+
 def test_the_callers_own_key_is_sent() -> None:
     """A caller's key goes as it is, and options go under the API's names."""
     with scripted(DONE) as server, Client(server.url) as client:
@@ -75,9 +86,6 @@ def test_what_may_not_be_done_twice_is_not_sent_again() -> None:
         with pytest.raises(BrokerUnavailable):
             client.dead_drop("default:1-0")
     assert 3 == len(server.heard)
-    with scripted(b"") as server, Client(server.url) as client, pytest.raises(BrokerUnavailable, match="not known"):
-        client.submit("add", unique="u")
-    assert "idempotency-key" not in server.heard[0].headers
 
 
 def test_a_full_queue_is_tried_again_when_it_says() -> None:

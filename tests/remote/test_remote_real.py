@@ -49,9 +49,11 @@ def test_jobs_go_and_results_come(url: str) -> None:
             client.submit("fail", attempts=1).result(timeout=DEADLINE_S)
         assert "in fail" in failed.value.traceback
         first = client.submit("add", args=(1, 2), unique="u", delay="1h", queue="single")
-        with pytest.raises(DuplicateJob):
-            client.submit("add", args=(1, 2), unique="u", queue="single")
-        assert first.id == client.submit("add", args=(1, 2), unique="u", queue="single", idempotency_key="k").id
+        for key in (None, "k"):
+            with pytest.raises(DuplicateJob, match=first.id):
+                client.submit("add", args=(1, 2), unique="u", queue="single", idempotency_key=key)
+        own = {client.submit("add", (1, 2), unique="v", delay="1h", idempotency_key="v").id for _ in range(2)}
+        assert (1, False) == (len(own), first.id in own)
         with pytest.raises(InvalidArguments, match="unique"):
             client.submit_many("add", [(1, 2)], unique="u")
         late = client.submit("add", args=(1, 2), delay="1h", queue="late")
@@ -103,7 +105,7 @@ def test_the_operators_verbs(url: str) -> None:
 
 @pytest.mark.anyio
 async def test_the_loops_client(url: str) -> None:
-    """Many coroutines share one client: each gets its own result."""
+    """Many coroutines share one client: each gets its own result; a held unique key is told under any key of theirs."""
     with anyio.fail_after(DEADLINE_S):
         async with AsyncClient(url) as client, anyio.create_task_group() as group:
             found: dict[int, int] = {}
@@ -123,6 +125,11 @@ async def test_the_loops_client(url: str) -> None:
             assert (await client.stats()).queues["default"] is not None
             page = await client.jobs(limit=1)
             assert len(page.items) <= 1
+            holder = await client.submit("add", args=(1, 2), unique="w", delay="1h", queue="single")
+            for key in (None, "w2"):
+                with pytest.raises(DuplicateJob, match=holder.id):
+                    await client.submit("add", args=(1, 2), unique="w", queue="single", idempotency_key=key)
+            assert await holder.cancel()
     assert {number: number + 1 for number in range(50)} == found
 
 

@@ -52,7 +52,8 @@ READERS: Final[Mapping[str, Callable[[int], Reader]]] = {NDJSON: Lines, JSON: Ar
 async def submit(request: Request[Any, Any, Any]) -> Response[JobStatus]:
     """Submit one job; its arguments are checked first where its handler is known.
 
-    With an Idempotency-Key header, the same key again answers with the first job's id, and there is no second job.
+    With an Idempotency-Key header, the same key again answers with the first job's id, and there is no second job; a
+    unique key that another job than that has is a 409 with it as without.
     """
     status, headers, content = await answer_submission(gateway_of(request), request.scope["headers"], request.receive)
     kind = JSON if status == 202 else PROBLEM

@@ -6,6 +6,7 @@ from redis_scenes import BODY, FREE, Open, done, fetch, give_back, retry, submit
 
 from headrace.engine.broker.port import Bound, FirstId, Submission
 from headrace.jobs.errors import QueueFull
+from servers import Server
 
 pytestmark = pytest.mark.redis_core
 
@@ -96,6 +97,32 @@ def test_a_key_outlives_its_jobs_wait(opened: Open, client: redis.Redis) -> None
     month_ms = 30 * 86_400_000
     for key in ("headrace:{q}:unique:k", "headrace:{q}:id:mine"):
         assert 3_600_000 == pytest.approx(client.pttl(key) - month_ms, abs=5_000)
+
+
+@pytest.mark.parametrize("may", ["+@all", "-msetex", "-command"])
+def test_many_keys_stand_as_long_as_one(opened: Open, client: redis.Redis, server: Server, may: str) -> None:
+    """Each for thirty days after its own job is due, also where the user may not set many at once, or not ask."""
+    can = client.eval("return redis.call('COMMAND', 'INFO', 'MSETEX')[1] and 1 or 0", 0)
+    if may == "-msetex" and not can:
+        pytest.skip("this server has no MSETEX that it could forbid")
+    client.execute_command("ACL", "SETUSER", "limited", "on", ">secret", "~*", "&*", "+@all", may)
+    broker = opened(url=server.url.replace("//", "//limited:secret@"))
+    delays_ms = [0, 0, 3_600_000, 7_200_000]
+    jobs = [
+        Submission(BODY, delays_ms[number % 4], unique=f"k{number}" if number % 3 else "", caller_id=f"c{number}")
+        for number in range(500)
+    ]
+    client.config_resetstat()
+    ids = broker.publish("q", jobs, "", FREE)
+    sets = client.info("commandstats").get("cmdstat_set", {"calls": 0})["calls"]
+    assert (0 if can and may == "+@all" else 500 + sum(bool(job.unique) for job in jobs)) == sets
+    assert ids == broker.publish("q", jobs, "", FREE)
+    month_ms = 30 * 86_400_000
+    for number, (job, job_id) in enumerate(zip(jobs, ids, strict=True)):
+        keys = [f"headrace:{{q}}:id:c{number}", *([f"headrace:{{q}}:unique:k{number}"] if job.unique else [])]
+        assert [job_id.encode()] * len(keys) == client.mget(keys)
+        for key in keys:
+            assert job.delay_ms == pytest.approx(client.pttl(key) - month_ms, abs=30_000)
 
 
 def test_an_empty_queue_holds_no_bytes(opened: Open, client: redis.Redis) -> None:
