@@ -2,7 +2,7 @@
 # the environment is made on first use in .venv, from requirements.lock, and again when the lock changes.
 #
 #   make demo         the whole way of a job, on this machine, in a few seconds
-#   make test         the suite; but for the fault tests in three processes    ARGS="tests/jobs -x" runs a part
+#   make test         the suite; but for some of the fault tests in three processes    ARGS="tests/jobs -x" runs a part
 #   make faults       the fault tests at full length: hundreds of kills, minutes of bad network    ARGS="-k kill"
 #   make check        lint and format, types, layers, guard; also each by itself; make -k check shows all that fails
 #   make guard        what a job costs, counted and compared with bench/baseline.json    ARGS=--callgrind
@@ -23,10 +23,13 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 UV ?= uv
 ARGS ?=
-# Most tests wait for something most of the time; a file's tests stay together, for they share a server. Fault tests have
-# a journal that syncs, promises within a second, and processes of their own: they get the machine for themselves.
-# Of those that either loop could run each runs on one of the two, in turn; `make faults` runs all.
+# Most tests wait for something most of the time, so there are more processes than cores. Each begins with a part of its
+# own, so that a file's tests share a server, and takes from the others' when it has done that. Those marked `alone`, some
+# of the fault tests, compare rates or keep narrow times: they come last, one after the other, with the machine to
+# themselves. Of the fault tests that either loop could run each runs on one of the two, in turn; `make faults` runs all.
 PROCESSES ?= 3
+# Tests start some hundreds of programs, each of which would compile all of headrace again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help venv lock test faults test-wheel check lint types layers guard baseline demo bench bench-quick bench-peers docs clean
 
@@ -35,11 +38,13 @@ help:
 
 venv: $(STAMP)
 
-# --no-build-isolation: the build uses the setuptools of the lock, so nothing unpinned is fetched.
+# --no-build-isolation: the build uses the setuptools of the lock, so nothing unpinned is fetched. Libraries are compiled
+# on all cores, where pip would use one; of those files that do not compile nobody imports one.
 $(STAMP): requirements.lock pyproject.toml
 	@PYTHON='$(PYTHON)' sh .ci/venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true
 	@touch $@
 
 lock:
@@ -49,8 +54,8 @@ lock:
 
 test: $(STAMP)
 	@if [ -n "$(ARGS)" ]; then set -x; exec $(BIN)/python -m pytest -q $(ARGS); fi; set -ex; \
-	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist loadfile --ignore=tests/faults --durations=10 --durations-min=1; \
-	$(BIN)/python -m pytest -q tests/faults --durations=10 --durations-min=1
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m "not alone" --durations=10 --durations-min=1; \
+	$(BIN)/python -m pytest -q -m alone tests/faults --durations=10 --durations-min=1
 
 faults: $(STAMP)
 	TEST_FAULTS=long $(BIN)/python -m pytest -q -s -o faulthandler_timeout=1800 --durations=20 tests/faults $(ARGS)

@@ -29,27 +29,41 @@ from servers import Server
 
 pytestmark = pytest.mark.anyio
 
-LOOPS = [
-    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-    pytest.param(("trio", {}), id="trio"),
+ASYNCIO = ("asyncio", {"use_uvloop": False})
+UVLOOP = ("asyncio", {"use_uvloop": True})
+TRIO = ("trio", {})
+#: Each broker on asyncio and on trio; uvloop, which is another loop for asyncio's own code, on a server.
+PAIRS = [
+    pytest.param((ASYNCIO, "memory"), id="asyncio-memory"),
+    pytest.param((TRIO, "memory"), id="trio-memory"),
+    pytest.param((ASYNCIO, "embedded"), id="asyncio-embedded"),
+    pytest.param((TRIO, "embedded"), id="trio-embedded"),
+    pytest.param((ASYNCIO, "server"), id="asyncio-server", marks=pytest.mark.redis_core),
+    pytest.param((UVLOOP, "server"), id="uvloop-server", marks=pytest.mark.redis_core),
+    pytest.param((TRIO, "server"), id="trio-server", marks=pytest.mark.redis_core),
 ]
-URLS = ["memory", "embedded", pytest.param("server", marks=pytest.mark.redis_core)]
 WAIT_S = 20.0
 
 
-@pytest.fixture(params=LOOPS)
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    """Run on all three loops."""
-    return request.param
+@pytest.fixture(params=PAIRS)
+def pair(request: pytest.FixtureRequest) -> tuple[object, str]:
+    """A loop and a kind of broker."""
+    pair: tuple[object, str] = request.param
+    return pair
 
 
-@pytest.fixture(params=URLS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A broker of each kind."""
-    if request.param == "memory":
+@pytest.fixture
+def anyio_backend(pair: tuple[object, str]) -> object:
+    """Run on the loop of the pair."""
+    return pair[0]
+
+
+@pytest.fixture
+def url(pair: tuple[object, str], request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A broker of the kind of the pair."""
+    if pair[1] == "memory":
         return "memory://"
-    if request.param == "embedded":
+    if pair[1] == "embedded":
         return f"embedded://{tmp_path}/data"
     server: Server = request.getfixturevalue("conformance_server")
     return server.url

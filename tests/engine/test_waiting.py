@@ -179,6 +179,7 @@ async def test_what_no_event_tells_is_found_by_looking(url: str, monkeypatch: py
 
 async def test_a_watch_that_cannot_read_has_waiters_look(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where only the watch's own connection is refused, waiters get their results by looking."""
+    monkeypatch.setattr(watch, "READ_S", 0.5)  # they look as often as a read ends
     engine = make_engine(url)
 
     def refuse(*_: object) -> None:

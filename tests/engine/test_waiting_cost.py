@@ -17,6 +17,14 @@ from servers import Server, start_valkey
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis_core]
 WAITERS = 500
+#: What is counted depends on how many reads there are, not on how long each of them waits at the server.
+READ_S = 1.5
+
+
+@pytest.fixture(autouse=True)
+def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each read of the events wait for a shorter time."""
+    monkeypatch.setattr(watch, "READ_S", READ_S)
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +93,10 @@ async def test_many_who_wait_cost_what_one_costs(engine: Engine, client: redis.R
     """Between the first look and the end a process reads its events and sees that they are still there: no more."""
     async with engine, anyio.create_task_group() as group:
         ids = await submit_all(engine)
-        group.start_soon(wait_in_vain, engine, ids, 3 * watch.READ_S)
-        await anyio.sleep(watch.READ_S / 2)
+        group.start_soon(wait_in_vain, engine, ids, 3 * READ_S)
+        await anyio.sleep(READ_S / 2)
         before = commands(client)
-        await anyio.sleep(2 * watch.READ_S)
+        await anyio.sleep(2 * READ_S)
         spent = commands(client) - before
     assert sum(spent.values()) <= 12, spent
 
@@ -100,15 +108,15 @@ def test_threads_that_wait_for_one_job_cost_what_one_costs(engine: Engine, clien
 
     def wait(_: int) -> None:
         with pytest.raises(WaitTimeout):
-            handle.result(timeout=3 * watch.READ_S)
+            handle.result(timeout=3 * READ_S)
 
     with ThreadPoolExecutor(50) as threads:
         waits = [threads.submit(wait, number) for number in range(50)]
-        time.sleep(watch.READ_S)
+        time.sleep(READ_S)
         begun = commands(client)
         assert (begun - before)["cmdstat_mget"] <= 50
         assert len(client.client_list()) <= clients + 2
-        time.sleep(1.5 * watch.READ_S)
+        time.sleep(1.5 * READ_S)
         spent = commands(client) - begun
         for each in waits:
             each.result()
@@ -122,12 +130,12 @@ async def test_the_last_backstop_is_one_look_for_all(
     """When all look without a cause, they look together: one command for five hundred records."""
     async with engine, anyio.create_task_group() as group:
         ids = await submit_all(engine)
-        group.start_soon(wait_in_vain, engine, ids, 3 * watch.READ_S)
-        await anyio.sleep(watch.READ_S / 2)
+        group.start_soon(wait_in_vain, engine, ids, 3 * READ_S)
+        await anyio.sleep(READ_S / 2)
         before = commands(client)
         monkeypatch.setattr(watch, "LOOK_S", 1000.0)
         engine._open()[1].broker.events.watch._look_at_s = 0.0  # type: ignore[union-attr]
-        await anyio.sleep(1.5 * watch.READ_S)
+        await anyio.sleep(1.5 * READ_S)
         spent = commands(client) - before
     assert 1 == spent["cmdstat_mget"]
     assert WAITERS // 100 + 3 >= spent["cmdstat_evalsha"], spent  # the place in the stream is seen to with one, too

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from headrace import BrokerUnavailable, Engine, JobHandle, JobNotFound, WaitTimeout
-from headrace.engine.broker.watch import AWAY_LONGEST_S
+from headrace.engine.broker import watch
 from headrace.engine.results import wait_blocking
 from headrace.jobs.errors import Outlook
 from servers import Server, start_valkey
@@ -19,6 +19,16 @@ from servers import Server, start_valkey
 pytestmark = [pytest.mark.anyio, pytest.mark.redis_core]
 #: Generous, and below the period of the last backstop, which is not what is tested here.
 WAIT_S = 40.0
+#: In place of seconds: how long a read waits and after which time its place is seen to, and the longest pause between
+#: two tries while the server is away.
+READ_S, AWAY_LONGEST_S = 1.0, 0.5
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a watch read and pause for shorter times than it does for users."""
+    monkeypatch.setattr(watch, "READ_S", READ_S)
+    monkeypatch.setattr(watch, "AWAY_LONGEST_S", AWAY_LONGEST_S)
 
 
 @pytest.fixture

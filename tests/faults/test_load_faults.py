@@ -16,7 +16,10 @@ from loaded import BATCH_COUNT, OTHER, RETRY_MAX_S, SLOTS
 
 from servers import Server
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory and files are read from /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="memory and files are read from /proc"),
+    pytest.mark.alone,
+]
 
 #: Jobs that are due at once, and seconds for submitting them before they are.
 HERD_COUNT, HERD_AHEAD_S = (1_000_000, 150.0) if LONG else (10_000, 2.5)

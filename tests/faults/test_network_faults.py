@@ -130,6 +130,7 @@ async def test_jobs_whose_delivery_is_lost_are_found_again(proxy: Proxy, server:
     assert ({1}, {1}) == (set(stage.starts.values()), stage.deliveries)
 
 
+@pytest.mark.alone
 async def test_a_silent_connection_is_noticed(
     proxy: Proxy, server: Server, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 
 from headrace.config import limits
 from headrace.engine.http.connections import Found, Idle
-from http_server import DEADLINE_S, Serving, serving
+from http_server import CERTS, DEADLINE_S, Serving, serving
 from servers import start_valkey
 
 ANY = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n"
@@ -132,30 +133,34 @@ def rest(connection: socket.socket) -> bytes:
         received += part
 
 
-@pytest.mark.parametrize("tls", [False, True])
-@pytest.mark.parametrize("sent", [b"", b"PRI * HT", PREFACE, ANY, ANY + b"\r\n", b"\x16\x03\x01"])
-def test_no_peer_stays_that_says_nothing(tmp_path: Path, sent: bytes, tls: bool) -> None:
-    """A silent peer, one in the midst of a header, one that idles, over HTTP/2 too: each connection ends."""
-    from http_server import CERTS
-
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "tls"])
+def impatient(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A serving process that has little patience with the silent, with TLS and without."""
     toml = 'header_timeout = "300ms"\nidle_timeout = "300ms"\n'
-    if tls:
+    if request.param:
         toml += f'tls_cert = "{CERTS}/localhost.crt"\ntls_key = "{CERTS}/localhost.key"\n'
-    with serving(tmp_path, toml) as api:
-        before = api.connections_count()
-        with connect(api, sent) as connection:
-            rest(connection)
-        ends_s = time.monotonic() + DEADLINE_S
-        while api.connections_count() > before:
-            assert time.monotonic() < ends_s
-            time.sleep(0.05)
-        assert api.process.poll() is None
+    with serving(tmp_path_factory.mktemp("impatient"), toml) as api:
+        yield api
+
+
+@pytest.mark.parametrize("sent", [b"", b"PRI * HT", PREFACE, ANY, ANY + b"\r\n", b"\x16\x03\x01"])
+def test_no_peer_stays_that_says_nothing(impatient: Serving, sent: bytes) -> None:
+    """A silent peer, one in the midst of a header, one that idles, over HTTP/2 too: each connection ends."""
+    before = impatient.connections_count()
+    assert 0 == before
+    with connect(impatient, sent) as connection:
+        rest(connection)
+    ends_s = time.monotonic() + DEADLINE_S
+    while impatient.connections_count() > before:
+        assert time.monotonic() < ends_s
+        time.sleep(0.05)
+    assert impatient.process.poll() is None
 
 
 def test_others_are_answered_while_silent_peers_hold_every_connection(tmp_path: Path) -> None:
     """With as many silent peers as there may be connections, and more in line, a client that comes then is answered."""
     with serving(tmp_path, 'connections_max = 20\nidle_timeout = "1h"') as api:
-        silent = [connect(api) for _ in range(60)]
+        silent = [connect(api) for _ in range(20 + 4)]  # of those in line two are let in each second
         with httpx.Client(base_url=api.url, timeout=DEADLINE_S) as client:
             assert [404] * 3 == [client.get("/nowhere").status_code for _ in range(3)]
         for connection in silent:
