@@ -94,12 +94,8 @@ def make_app(gateway: Gateway, *, guarded: bool = True, by_length: bool = False)
     behind: ASGIApp = fronted(taken(answered(app), limits.HTTP_STREAM_SEND_TIMEOUT_S), gateway)
     if guarded or settings.http.tokens:
         behind = gated(behind, Gate(settings))
-<<<<<<< HEAD
     behind = paced(behind, settings.http.body_timeout_s, by_length=by_length)
     return with_heads(with_cors(behind, settings.http.cors_origins))
-=======
-    behind = taken(behind, limits.HTTP_STREAM_SEND_TIMEOUT_S)
-    return with_heads(with_cors(paced(behind, settings.http.body_timeout_s), settings.http.cors_origins))
 
 
 def _warn_of_endings(tokens: Sequence[Token]) -> None:
@@ -111,4 +107,3 @@ def _warn_of_endings(tokens: Sequence[Token]) -> None:
             log.warning("a token has expired", **said, expired_at=at, then="it is answered 401: replace or remove it")
         else:
             log.warning("a token expires soon", **said, expires_at=at, then="make another: `headrace token new`")
->>>>>>> leftover
