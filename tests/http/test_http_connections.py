@@ -146,15 +146,19 @@ def impatient(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize("sent", [b"", b"PRI * HT", PREFACE, ANY, ANY + b"\r\n", b"\x16\x03\x01"])
 def test_no_peer_stays_that_says_nothing(impatient: Serving, sent: bytes) -> None:
     """A silent peer, one in the midst of a header, one that idles, over HTTP/2 too: each connection ends."""
-    before = impatient.connections_count()
-    assert 0 == before
+    until_no_connection(impatient)  # as that by which it was seen to have started
     with connect(impatient, sent) as connection:
         rest(connection)
+    until_no_connection(impatient)
+    assert impatient.process.poll() is None
+
+
+def until_no_connection(api: Serving) -> None:
+    """Return once the process has none; waits for that at most until the deadline."""
     ends_s = time.monotonic() + DEADLINE_S
-    while impatient.connections_count() > before:
+    while api.connections_count():
         assert time.monotonic() < ends_s
         time.sleep(0.05)
-    assert impatient.process.poll() is None
 
 
 def test_others_are_answered_while_silent_peers_hold_every_connection(tmp_path: Path) -> None:
