@@ -28,10 +28,9 @@ def cases() -> tuple[Case, ...]:
         quick_jobs = 0 if name.endswith("handler") else QUICK_JOBS
         found.append(Case(name, "worker", {**PLAIN, **options}, JOBS, quick_jobs, ("plain",)))
     found.append(Case("submitted, not waited for", "results", BASE, 40_000, QUICK_JOBS))
-    waited: Options = {**BASE, "wait": True}
-    found.append(Case("result waited for", "results", waited, 40_000, QUICK_JOBS, ("submitted, not waited for",)))
-    together: Options = {**waited, "way": "bulk"}
-    found.append(Case("results read together", "results", together, 40_000, QUICK_JOBS, ("submitted, not waited for",)))
+    against, waited = ("submitted, not waited for",), {**BASE, "wait": True}
+    for name, way in (("result waited for", "each"), ("results read together", "bulk")):
+        found.append(Case(name, "results", {**waited, "way": way}, 40_000, QUICK_JOBS, against))
     return tuple(found)
 
 

@@ -48,10 +48,12 @@ def parse_duration(value: object) -> float:
         ValueError: it is none of these, negative, or not finite; the message says what can be written.
     """
     duration_s = math.nan
-    if isinstance(value, timedelta):
-        duration_s = value.total_seconds()
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        pass
+    elif isinstance(value, (int, float)):  # first, since it is asked for each wait
         duration_s = _as_float(value)
+    elif isinstance(value, timedelta):
+        duration_s = value.total_seconds()
     elif isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
         number, unit = float(match[1]), match[2] or "s"
         duration_s = number / _MS_PER_S if unit == "ms" else number * _SECONDS[unit]

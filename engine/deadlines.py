@@ -62,11 +62,12 @@ class Deadlines(Generic[K]):
         def ring() -> None:
             deadlines = itself()
             if deadlines is not None:
-                deadlines._ring(span_s)
+                deadlines.ring(span_s)
 
         line.call_off = native.call_later(after_s, ring)
 
-    def _ring(self, span_s: float) -> None:
+    def ring(self, span_s: float) -> None:
+        """See who is late, since the timer of a span has run out."""
         line = self._lines[span_s]
         now_s, late = self._clock(), []
         for who, due_s in line.due_s.items():

@@ -1,13 +1,13 @@
 """Gathering: the results of many jobs, as they end or in the order of their handles, with no coroutine for each.
 
 It promises that each handle is given back once with what became of its job, that a failure ends nothing but its own
-job's wait, and that of an endless iterable of handles no more than WINDOW_COUNT are held at a time. `Window` decides and
-does not wait; a reader for loops and a generator for threads wait. A reader that is left half-way leaves no waits.
+job's wait, and that of many handles no more than WINDOW_COUNT are held at a time. `Window` decides and does not wait; a
+reader for loops and a generator for threads wait. A reader that is left half-way leaves no waits.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import islice
 from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, overload
 
@@ -297,7 +297,7 @@ class ResultSource:
             ordered: Give results in the order of the handles.
 
         Raises:
-            WaitTimeout: while reading, when some had not ended in time; all that had were given out before.
+            WaitTimeout: while reading, when some had not ended in time; what was known to have is given out before.
             BrokerUnavailable: while reading, when the server refuses us until somebody mends the settings, or the
                 engine was closed. An outage is waited out.
             ConfigError: the engine is not open.
@@ -328,8 +328,12 @@ class ResultSource:
             what `handle.result()` does, and what `results` does.
         """
         every, found = list(handles), {}
-        async for handle, result in self.results(every, timeout=timeout):
-            found[handle.id] = value_or_error(result) if return_exceptions else result.value
+        reader = self.results(every, timeout=timeout)
+        try:
+            async for handle, result in reader:
+                found[handle.id] = value_or_error(result) if return_exceptions else result.value
+        finally:
+            await reader.aclose()  # at once: an error's traceback would hold the reader
         return [found[handle.id] for handle in every]
 
     def _open(self) -> tuple[object, Results]:
@@ -343,7 +347,7 @@ def value_or_error(result: JobResult[R]) -> R | HeadraceError:
 
 def results_blocking(
     broker: OpenBroker, handles: Iterable[SyncJobHandle[R]], timeout_s: float | None, ordered: bool
-) -> Iterator[tuple[SyncJobHandle[R], JobResult[R]]]:
+) -> Generator[tuple[SyncJobHandle[R], JobResult[R]]]:
     """Do what `ResultSource.results` does, for a thread."""
     bell = Bell()
     window: Window[SyncJobHandle[R]] = Window(handles, _Inbox(bell.ring), looks_of(broker), timeout_s, ordered)

@@ -174,7 +174,7 @@ class Bell:
         """Wake the thread; it sees for itself."""
         self._rung.put(None)
 
-    def hear(self, waits: Sequence[Wait]) -> None:
+    def hear(self, _: Sequence[Wait]) -> None:
         """Wake the thread; what an inbox does."""
         self._rung.put(None)
 

@@ -6,6 +6,7 @@ refuses and names the form to await, because it would hold up everything else in
 
 import asyncio
 import atexit
+import contextlib
 import os
 import random
 import sys
@@ -143,8 +144,10 @@ class SyncEngine:
     ) -> Any:
         """Return the values of all these jobs, in the order of the handles; the blocking twin of `Engine.gather`."""
         every, found = list(handles), {}
-        for handle, result in self.results(every, timeout=timeout):
-            found[handle.id] = value_or_error(result) if return_exceptions else result.value
+        timeout_s = None if timeout is None else units.parse_duration(timeout)
+        with contextlib.closing(results_blocking(self._broker(), every, timeout_s, ordered=False)) as reader:
+            for handle, result in reader:
+                found[handle.id] = value_or_error(result) if return_exceptions else result.value
         return [found[handle.id] for handle in every]
 
 

@@ -23,7 +23,7 @@ _CALLER: Final = re.compile(r"[A-Za-z0-9_.\-]{1,200}")
 _NUMBER_MAX: Final = 2**64 - 1
 
 
-class JobId(msgspec.Struct, frozen=True):
+class JobId(msgspec.Struct, frozen=True, gc=False):
     """A job id taken apart.
 
     Attributes:

@@ -51,7 +51,7 @@ def call_later(after_s: float, call: Callable[[], object]) -> Callable[[], objec
 
 
 class Parking(Protocol):
-    """How coroutines of one loop wait to be woken, one in each place; what an anyio.Event is for many, at a third of it.
+    """How coroutines of one loop wait to be woken, one in each place: an anyio.Event without what only many need.
 
     `wake` is called in the loop, at whatever time; a place that was woken is not waited in.
     """

@@ -1,7 +1,8 @@
 """Jobs that are submitted while a worker works, once: with their results waited for, or not.
 
-The worker is a child; this process submits all and then waits: for each job's result, many at a time, or until the
-server holds no job; or one coroutine reads the results of all. Counted from the first submission to the last result, or to the last settling.
+The worker is a child; this process submits all and then waits: for each job's result, many at a time, or for all of
+them in one coroutine, or until the server holds no job. Counted from the first submission to the last result, or to the
+last settling.
 """
 
 import argparse

@@ -38,7 +38,7 @@ def looks_of(broker: OpenBroker) -> "Looks":
 class Inbox(Protocol):
     """Where waits are told of: that of all waiters of a loop, or of a thread."""
 
-    def hear(self, waits: "Sequence[Wait]") -> None:
+    def hear(self, waits: "Sequence[Wait]", /) -> None:
         """Learn that these are done or were looked for; from any thread, must be short and must not raise."""
 
 
@@ -55,7 +55,7 @@ class Wait:
         was_answered: Whether it has been looked for, in vain or not.
     """
 
-    __slots__ = ("error", "has_left", "inbox", "job_id", "record", "told_by", "was_answered")
+    __slots__ = ("error", "has_left", "inbox", "job_id", "queue", "record", "rest", "was_answered")
 
     def __init__(self, job_id: str, inbox: Inbox) -> None:
         self.job_id = job_id
@@ -64,7 +64,8 @@ class Wait:
         self.error: Exception | None = None
         self.was_answered = False
         self.has_left = False
-        self.told_by: tuple[str, bytes] | None = None  #: where the watch has it: the queue, and the rest of the id
+        self.queue = ""  #: with `rest`, where the watch has it; empty while it has not
+        self.rest = b""
 
     @property
     def done(self) -> bool:
@@ -224,7 +225,7 @@ class Looks:
         """Have the watch tell them from now on: before the look, so that nothing falls in between."""
         new: dict[str, list[Wait]] = {}
         for wait in waits:
-            if wait.told_by is None:
+            if not wait.queue:
                 new.setdefault(wait.job_id.partition(":")[0], []).append(wait)
         self._watch.follow(tuple(new))
         for queue, some in new.items():
@@ -234,24 +235,25 @@ class Looks:
     def _add(self, queue: str, waits: Sequence[Wait]) -> bool:
         with self._lock:
             start = len(queue) + 1
-            ears = [(wait.job_id[start:].encode(), wait) for wait in waits if not wait.has_left]
-            if not self._watch.add(queue, ears):
+            here = [wait for wait in waits if not wait.has_left]
+            for wait in here:
+                wait.rest = wait.job_id[start:].encode()
+            if not self._watch.add(queue, here):
                 return False
-            for rest, wait in ears:
-                wait.told_by = (queue, rest)
+            for wait in here:
+                wait.queue = queue
         return True
 
     def _have_untold(self, waits: Sequence[Wait]) -> None:
         """Have the watch leave them alone."""
-        told_by: dict[str, list[tuple[bytes, Wait]]] = {}
+        by_queue: dict[str, list[Wait]] = {}
         with self._lock:
             for wait in waits:
-                if wait.told_by is not None:
-                    queue, rest = wait.told_by
-                    told_by.setdefault(queue, []).append((rest, wait))
-                    wait.told_by = None
-        for queue, ears in told_by.items():
-            self._watch.drop(queue, ears)
+                if wait.queue:
+                    by_queue.setdefault(wait.queue, []).append(wait)
+                    wait.queue = ""
+        for queue, some in by_queue.items():
+            self._watch.drop(queue, some)
 
     def _put_off(self, waits: Sequence[Wait], error: BrokerUnavailable, pause_s: float) -> None:
         seldom.warning("server away", retry_in_s=round(pause_s, 2), error=str(error))

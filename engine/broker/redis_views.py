@@ -23,6 +23,7 @@ from ..redisio.connections import Command, Wires, raise_first
 from ..redisio.keys import GROUP, INTERRUPTION, RETURNED, Keys, results_place
 from ..redisio.scripts import run, script, teach
 from .redis_entries import read_fields
+from .redis_records import answered, asking
 from .views import SILENT_KEPT_S, JobView, PackedLetter, Progress, QueueView, unpack_progress, wrong_cursor
 
 #: Jobs in one script that looks whether they are there: it reads their entries, which may be large.
@@ -66,7 +67,7 @@ class RedisViews:
                 keys = self._names.of(parts.queue)
                 each = (keys.jobs, keys.delayed, keys.bodies, keys.index, keys.meta)
                 entry = "" if parts.delayed else parts.entry
-                shared = keys.results + results_place(entry)[0]
+                shared = keys.results + results_place(entry)[0].encode()
                 named = (keys.result + job_id.encode(), keys.letter + job_id.encode(), shared)
                 commands.append(look.call(each + named, job_id, entry, GROUP, RETURNED))
         replies = iter(self._run(commands))
@@ -78,22 +79,8 @@ class RedisViews:
     def records(self, job_ids: Sequence[str]) -> list[ResultRecord | None]:
         """Return the result records that are there, in one round trip; one more for callers' own ids."""
         job_ids = self._resolved(job_ids)
-        # What is asked -> whose answers these are, by index. A record of its own comes last, and counts.
-        shared: dict[bytes, list[tuple[int, bytes]]] = {}
-        own: dict[str, list[tuple[int, bytes]]] = {}
-        for i, job_id in enumerate(job_ids):
-            if (parts := ids.parse(job_id)) is not None:
-                keys = self._names.of(parts.queue)
-                own.setdefault(parts.queue, []).append((i, keys.result + job_id.encode()))
-                if not parts.delayed:
-                    head, field = results_place(parts.entry)
-                    shared.setdefault(keys.results + head, []).append((i, field))
-        commands: list[Command] = [(b"HMGET", key, *[field for _, field in some]) for key, some in shared.items()]
-        commands += [(b"MGET", *[key for _, key in some]) for some in own.values()]
-        packed: list[bytes | None] = [None] * len(job_ids)
-        for some, answers in zip((*shared.values(), *own.values()), self._run(commands), strict=True):
-            for (i, _), data in zip(some, answers, strict=True):
-                packed[i] = data or packed[i]
+        commands, whose = asking(self._names, job_ids)
+        packed = answered(len(job_ids), whose, self._run(commands))
         return [codec.unpack_record(data) if data is not None else None for data in packed]
 
     def alive(self, job_ids: Sequence[str]) -> list[bool]:

@@ -50,9 +50,15 @@ _NOWHERE: Final = "0-0"
 
 
 class Ear(Protocol):
-    """Somebody to be told of one job."""
+    """Somebody to be told of one job.
+
+    Attributes:
+        job_id: Its id.
+        rest: What follows the colon in it, as events have it.
+    """
 
     job_id: str
+    rest: bytes
 
 
 #: Called with those who waited for jobs and their records, or None for who has cause to look for what became of it:
@@ -77,13 +83,32 @@ def watch_of(broker: OpenBroker) -> "Watch":
 class _Followed:
     """One queue that is read."""
 
-    __slots__ = ("ears", "entry", "left_at_s", "wakes")
+    __slots__ = ("ears", "entry", "left_at_s", "others", "wakes")
 
     def __init__(self, entry: str, now_s: float) -> None:
         self.entry = entry
         self.left_at_s = now_s
-        self.ears: dict[bytes, list[Ear]] = {}
+        self.ears: dict[bytes, Ear] = {}  #: the first of each job, who is mostly the only one
+        self.others: dict[bytes, list[Ear]] = {}
         self.wakes: list[Wake] = []
+
+    def add(self, ears: Iterable[Ear]) -> None:
+        for ear in ears:
+            if self.ears.setdefault(ear.rest, ear) is not ear:
+                self.others.setdefault(ear.rest, []).append(ear)
+
+    def drop(self, ears: Iterable[Ear]) -> None:
+        for ear in ears:
+            some = self.of(ear.rest)
+            if ear in some:
+                self.pop(ear.rest)
+                self.add(each for each in some if each is not ear)
+
+    def of(self, rest: bytes) -> list[Ear]:
+        return [self.ears[rest], *self.others.get(rest, ())] if rest in self.ears else []
+
+    def pop(self, rest: bytes) -> list[Ear]:
+        return [self.ears.pop(rest), *self.others.pop(rest, ())]
 
     def is_over(self, now_s: float) -> bool:
         return not self.ears and not self.wakes and now_s - self.left_at_s > LINGER_S
@@ -137,13 +162,12 @@ class Watch:
                 followed.left_at_s = now_s
         return True
 
-    def add(self, queue: str, ears: Iterable[tuple[bytes, Ear]]) -> bool:
+    def add(self, queue: str, ears: Iterable[Ear]) -> bool:
         """Have `hear` told of each soon after its job has ended, or when there is cause to look for it.
 
         Args:
             queue: The queue of all these jobs.
-            ears: For each what follows the colon in its id, and who is to be told: with a record once and then no
-                more, and without one more than once at worst.
+            ears: Who is to be told: with a record once and then no more, and without one more than once at worst.
 
         Returns:
             False when the queue is not followed any more; then nothing was added.
@@ -152,22 +176,16 @@ class Watch:
             followed = self._queues.get(queue)
             if followed is None:
                 return False
-            for rest, ear in ears:
-                followed.ears.setdefault(rest, []).append(ear)
+            followed.add(ears)
             return True
 
-    def drop(self, queue: str, ears: Iterable[tuple[bytes, Ear]]) -> None:
+    def drop(self, queue: str, ears: Iterable[Ear]) -> None:
         """Tell them no more."""
         with self._lock:
             followed = self._queues.get(queue)
             if followed is None:
                 return
-            for rest, ear in ears:
-                others = followed.ears.get(rest)
-                if others is not None and ear in others:
-                    others.remove(ear)
-                    if not others:
-                        del followed.ears[rest]
+            followed.drop(ears)
             if not followed.ears:
                 followed.left_at_s = time.monotonic()
 
@@ -284,8 +302,8 @@ class Watch:
 
     def _have_all_look(self, queues: Iterable[str]) -> None:
         with self._lock:
-            every = [self._queues[queue].ears for queue in queues if queue in self._queues]
-            ears = [ear for each in every for some in each.values() for ear in some]
+            every = [self._queues[queue] for queue in queues if queue in self._queues]
+            ears = [ear for followed in every for rest in followed.ears for ear in followed.of(rest)]
         self._say([(ear, None) for ear in ears])
 
     def _places(self) -> dict[str, str] | None:
@@ -302,7 +320,7 @@ class Watch:
                     break
                 self._changed.wait(idle_at_s - now_s)
             self._thread = self.away = None
-            ears = [ear for followed in self._queues.values() for some in followed.ears.values() for ear in some]
+            ears = [ear for followed in self._queues.values() for rest in followed.ears for ear in followed.of(rest)]
             wakes = [wake for followed in self._queues.values() for wake in followed.wakes]
             self._queues.clear()
         self._say([(ear, None) for ear in ears])  # the broker was closed under them: they look, and see it
@@ -327,7 +345,7 @@ class Watch:
             for (queue, rest, _), record in zip(ended, records, strict=True):
                 followed = self._queues.get(queue)
                 if followed is not None and rest in followed.ears:
-                    ears = followed.ears[rest] if record is None else followed.ears.pop(rest)
+                    ears = followed.of(rest) if record is None else followed.pop(rest)
                     told += [(ear, record) for ear in ears]
                     followed.left_at_s = now_s
         self._say(told)
@@ -347,7 +365,7 @@ class Watch:
                 wakes += followed.wakes if followed.entry != entry else ()
                 if followed.ears and (batch := _read(data)) is not None:
                     ears = followed.ears
-                    ended += [(queue, rest, ears[rest][0].job_id) for rest in ended_ids(batch) if rest in ears]
+                    ended += [(queue, rest, ears[rest].job_id) for rest in ended_ids(batch) if rest in ears]
                     if tells_loss(batch):
                         lost[queue] = None
         for wake in dict.fromkeys(wakes):

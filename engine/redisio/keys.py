@@ -223,12 +223,16 @@ class QueueKeys(msgspec.Struct, frozen=True):
     control: bytes
 
 
-def results_place(entry: str) -> tuple[bytes, bytes]:
+#: The fields that nearly all records have, encoded.
+_FIELDS: Final = {text: text.encode() for text in (*(f"{n:02}" for n in range(100)), *(f"-{n}" for n in range(10)))}
+
+
+def results_place(entry: str) -> tuple[str, bytes]:
     """Return what follows `results` in the key of a plain job's record, and its field there.
 
     Two digits make a hundred neighbours at most, which servers keep as one packed list where their records are small.
     """
-    return entry[:-2].encode(), entry[-2:].encode()
+    return entry[:-2], _FIELDS.get(entry[-2:]) or entry[-2:].encode()
 
 
 class Keys:

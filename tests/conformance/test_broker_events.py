@@ -1,7 +1,8 @@
 """What every broker promises of its streams of events: what was settled is told once, in order; readers miss none."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import pytest
 from making import FREE, QUEUE, Join, body, dead, done, fetch, retry, submit
@@ -10,7 +11,7 @@ from places import FullBroker
 from headrace.config import limits
 from headrace.engine.broker.port import Submission
 from headrace.engine.broker.views import JobView
-from headrace.engine.broker.watch import watch_of
+from headrace.engine.broker.watch import Ear, watch_of
 from headrace.jobs.codec import ResultRecord
 from headrace.jobs.disposition import Disposition, Kind
 from headrace.jobs.events import Event, events_of, pack_notice, unpack
@@ -129,6 +130,13 @@ def test_a_stream_is_bounded(broker: FullBroker, monkeypatch: pytest.MonkeyPatch
     assert 5 <= len(kept) <= 12
 
 
+class Listener(NamedTuple):
+    """Who waits for a job."""
+
+    job_id: str
+    rest: bytes
+
+
 def test_the_watch_tells_each_waiter_once_its_job_has_ended(join: Join, broker: FullBroker) -> None:
     """Many waiters are told the records of their jobs by one thread, and those of other jobs hear nothing."""
     watch, told, all_told = watch_of(broker), {}, threading.Event()
@@ -136,15 +144,13 @@ def test_the_watch_tells_each_waiter_once_its_job_has_ended(join: Join, broker: 
     job_ids = broker.publish(QUEUE, [Submission(body(n)) for n in range(20)], "", FREE)
     watch.follow([QUEUE])
 
-    def waiter(job_id: str) -> Callable[[ResultRecord | None], None]:
-        def tell(record: ResultRecord | None) -> None:
-            told[job_id] = record
-            if len(told) == 10:
-                all_told.set()
+    def hear(ended: Sequence[tuple[Ear, ResultRecord | None]]) -> None:
+        told.update({ear.job_id: record for ear, record in ended})
+        if len(told) == 10:
+            all_told.set()
 
-        return tell
-
-    watch.add(QUEUE, [(job_id.partition(":")[2].encode(), waiter(job_id)) for job_id in job_ids])
+    watch.hear = hear
+    watch.add(QUEUE, [Listener(job_id, job_id.partition(":")[2].encode()) for job_id in job_ids])
     worker = join("w1")
     worker.settle([done(lease) for lease in fetch(worker)][:10])
     assert all_told.wait(10)

@@ -62,7 +62,11 @@ async def blocking(engine: Engine, handle: JobHandle[Any], timeout_s: float | No
     return "done" if record.status == "succeeded" else record
 
 
-each_way = pytest.mark.parametrize("wait", [awaiting, blocking])
+async def gathering(engine: Engine, handle: JobHandle[Any], timeout_s: float | None) -> Any:
+    return (await engine.gather([handle], timeout=timeout_s))[0]
+
+
+each_way = pytest.mark.parametrize("wait", [awaiting, blocking, gathering])
 
 
 @each_way

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import assert_type
 
-from headrace import Context, Dispatcher, Engine, Handlers, JobHandle, Retry, Ticket
+from headrace import Context, Dispatcher, Engine, Handlers, HeadraceError, JobHandle, JobResult, Retry, Ticket
 
 engine = Engine()
 handlers = Handlers(queue="mail")
@@ -84,6 +84,28 @@ async def submits() -> None:
     assert_type(await add.submit_many([(1, 2), (3, 4)]), list[JobHandle[int]])
     assert_type(await (await shout.submit("a", times=2)).result(), str)
     assert_type(await (await lower.submit(text="A")).result(), str)
+
+
+async def reads_many() -> None:
+    handles = await add.submit_many([(1, 2)])
+    async for handle, result in engine.results(handles, timeout="1m", ordered=True):
+        assert_type(handle, JobHandle[int])
+        assert_type(result, JobResult[int])
+        assert_type(result.value, int)
+        assert_type(result.error, HeadraceError | None)
+    assert_type(await engine.gather(handles), list[int])
+    assert_type(await engine.gather(handles, return_exceptions=True), list[int | HeadraceError])
+    mixed: list[JobHandle[int | str]] = [await add.submit(1, 2), await shout.submit("a")]
+    assert_type(await engine.gather(mixed, timeout=10), list[int | str])
+
+
+def reads_many_blocking() -> None:
+    handles = add.sync.submit_many([(1, 2)])
+    for handle, result in engine.sync.results(handles, timeout=10):
+        assert_type(result.value, int)
+        assert_type(handle.result(), int)
+    assert_type(engine.sync.gather(handles, timeout=10), list[int])
+    assert_type(engine.sync.gather(handles, return_exceptions=True), list[int | HeadraceError])
 
 
 async def submits_without_context() -> None:
