@@ -5,18 +5,22 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import anyio
 import anyio.to_thread
 import pytest
 import redis
 
-from headrace import Engine, WaitTimeout
+from headrace import Engine, JobCancelled, WaitTimeout
 from headrace.engine.broker import watch
+from headrace.engine.broker.looks import Wait
 from servers import Server, start_valkey
 
 pytestmark = [pytest.mark.anyio, pytest.mark.redis_core]
 WAITERS = 500
+#: Generous: only a hang is to be caught.
+DEADLINE_S = 60.0
 #: What is counted depends on how many reads there are, not on how long each of them waits at the server.
 READ_S = 1.5
 
@@ -65,6 +69,20 @@ def commands(client: redis.Redis) -> Counter[str]:
     return Counter({name: each["calls"] for name, each in stats.items() if name != "cmdstat_info"})
 
 
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch) -> set[Wait]:
+    """Those who wait and have had an answer to their first look."""
+    answered: set[Wait] = set()
+    answer = Wait.answer
+
+    def note(wait: Wait, *args: Any, **kwargs: Any) -> None:
+        answer(wait, *args, **kwargs)
+        answered.add(wait)
+
+    monkeypatch.setattr(Wait, "answer", note)
+    return answered
+
+
 async def wait_in_vain(engine: Engine, job_ids: list[str], wait_s: float) -> None:
     """Wait for all these jobs, each in a coroutine of its own."""
 
@@ -89,35 +107,44 @@ async def test_the_first_look_is_one_for_many(engine: Engine, client: redis.Redi
     assert 0 == spent["cmdstat_xpending"]
 
 
-async def test_many_who_wait_cost_what_one_costs(engine: Engine, client: redis.Redis) -> None:
+async def test_many_who_wait_cost_what_one_costs(engine: Engine, client: redis.Redis, answered: set[Wait]) -> None:
     """Between the first look and the end a process reads its events and sees that they are still there: no more."""
     async with engine, anyio.create_task_group() as group:
         ids = await submit_all(engine)
-        group.start_soon(wait_in_vain, engine, ids, 3 * READ_S)
-        await anyio.sleep(READ_S / 2)
+        group.start_soon(wait_in_vain, engine, ids, DEADLINE_S)
+        with anyio.fail_after(DEADLINE_S):
+            while len(answered) < WAITERS:
+                await anyio.sleep(0.01)
         before = commands(client)
         await anyio.sleep(2 * READ_S)
         spent = commands(client) - before
+        group.cancel_scope.cancel()
     assert sum(spent.values()) <= 12, spent
 
 
-def test_threads_that_wait_for_one_job_cost_what_one_costs(engine: Engine, client: redis.Redis) -> None:
+def test_threads_that_wait_for_one_job_cost_what_one_costs(
+    engine: Engine, client: redis.Redis, answered: set[Wait]
+) -> None:
     """Fifty blocked threads look over one connection when they begin, and then not again."""
     handle = engine.sync.submit("add", (1, 2))
     before, clients = commands(client), len(client.client_list())
 
     def wait(_: int) -> None:
-        with pytest.raises(WaitTimeout):
-            handle.result(timeout=3 * READ_S)
+        with pytest.raises(JobCancelled):
+            handle.result(timeout=DEADLINE_S)
 
     with ThreadPoolExecutor(50) as threads:
         waits = [threads.submit(wait, number) for number in range(50)]
-        time.sleep(READ_S)
+        ends_s = time.monotonic() + DEADLINE_S
+        while len(answered) < 50:
+            assert time.monotonic() < ends_s
+            time.sleep(0.01)
         begun = commands(client)
         assert (begun - before)["cmdstat_mget"] <= 50
         assert len(client.client_list()) <= clients + 2
         time.sleep(1.5 * READ_S)
         spent = commands(client) - begun
+        assert handle.cancel()
         for each in waits:
             each.result()
     assert sum(spent.values()) <= 12, spent
@@ -125,17 +152,20 @@ def test_threads_that_wait_for_one_job_cost_what_one_costs(engine: Engine, clien
 
 
 async def test_the_last_backstop_is_one_look_for_all(
-    engine: Engine, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, client: redis.Redis, answered: set[Wait], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When all look without a cause, they look together: one command for five hundred records."""
     async with engine, anyio.create_task_group() as group:
         ids = await submit_all(engine)
-        group.start_soon(wait_in_vain, engine, ids, 3 * READ_S)
-        await anyio.sleep(READ_S / 2)
+        group.start_soon(wait_in_vain, engine, ids, DEADLINE_S)
+        with anyio.fail_after(DEADLINE_S):
+            while len(answered) < WAITERS:
+                await anyio.sleep(0.01)
         before = commands(client)
         monkeypatch.setattr(watch, "LOOK_S", 1000.0)
         engine._open()[1].broker.events.watch._look_at_s = 0.0  # type: ignore[union-attr]
         await anyio.sleep(1.5 * READ_S)
         spent = commands(client) - before
+        group.cancel_scope.cancel()
     assert 1 == spent["cmdstat_mget"]
     assert WAITERS // 100 + 3 >= spent["cmdstat_evalsha"], spent  # the place in the stream is seen to with one, too

@@ -12,6 +12,7 @@ import redis
 
 from headrace import BrokerUnavailable, Engine, JobHandle, JobNotFound, WaitTimeout
 from headrace.engine.broker import watch
+from headrace.engine.broker.watch import AWAY_LONGEST_S
 from headrace.engine.results import wait_blocking
 from headrace.jobs.errors import Outlook
 from servers import Server, start_valkey
@@ -19,16 +20,6 @@ from servers import Server, start_valkey
 pytestmark = [pytest.mark.anyio, pytest.mark.redis_core]
 #: Generous, and below the period of the last backstop, which is not what is tested here.
 WAIT_S = 40.0
-#: In place of seconds: how long a read waits and after which time its place is seen to, and the longest pause between
-#: two tries while the server is away.
-READ_S, AWAY_LONGEST_S = 1.0, 0.5
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a watch read and pause for shorter times than it does for users."""
-    monkeypatch.setattr(watch, "READ_S", READ_S)
-    monkeypatch.setattr(watch, "AWAY_LONGEST_S", AWAY_LONGEST_S)
 
 
 @pytest.fixture
@@ -156,9 +147,10 @@ def replace(server: Server) -> None:
 @pytest.mark.parametrize("loss", [flush, replace])
 @pytest.mark.parametrize("events", ["no event before", "events before", "a worker that goes on", "a worker that comes"])
 async def test_who_waits_for_a_job_that_was_lost_is_told(
-    forgetful: Server, loss: Callable[[Server], None], events: str
+    forgetful: Server, monkeypatch: pytest.MonkeyPatch, loss: Callable[[Server], None], events: str
 ) -> None:
     """Emptied or replaced, with a worker or without one: whoever waits hears that the job is gone."""
+    monkeypatch.setattr(watch, "READ_S", 1.0)  # each time it is looked whether the place in the stream is there
     engine, other = make_engine(forgetful), make_engine(forgetful)
     async with engine, anyio.create_task_group() as group:
         if events == "events before":
