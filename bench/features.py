@@ -50,9 +50,9 @@ QUESTION = Question(
     targets=(*map(target, ON), target("result waited for", "submitted, not waited for"),
              target("results read together", "submitted, not waited for")),
     as_cost=True,
-    notes="Costs are in jobs/s, and CPU as ratios. The last three have a producer process that submits while the worker "
-    "works: rates from the first submission to the last settling, or to the last of all results, for which 500 wait at "
-    "once or which one coroutine reads together; a rate of theirs is not one of the others'.",
+    notes="Costs are in jobs/s, CPU as ratios. The last three have a producer process that submits while the worker "
+    "works: rates from the first submission to the last settling, or to the last of all results, which 500 coroutines "
+    "wait for at once or one reads; a rate of theirs is not one of the others'.",
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ reader for loops and a generator for threads wait. A reader that is left half-wa
 """
 
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import islice
@@ -147,6 +148,7 @@ class Window(Generic[H]):
             if not ready or not ready[0].done:
                 return None
         entry = ready.popleft()
+        self._open.pop(entry, None)  # done, and perhaps not told of yet
         return entry.handle, entry.result()
 
     @property
@@ -159,7 +161,8 @@ class Window(Generic[H]):
         now_s = time.monotonic()
         if self._ends_s is None or now_s < self._ends_s:
             return None if self._ends_s is None else self._ends_s - now_s
-        if any(is_unanswered(wait, self._looks) for wait in self._open):
+        # What is done is told of in a moment.
+        if any(wait.done or is_unanswered(wait, self._looks) for wait in self._open):
             if self._last_s is None:
                 self._last_s = now_s + FIRST_LOOK_S
             if now_s < self._last_s:
@@ -253,6 +256,7 @@ class ResultReader(Generic[R]):
         self._inbox = _Inbox(lambda: portal.post(came.note))
         self._window: Window[JobHandle[R]] = Window(handles, self._inbox, results.looks, timeout_s, ordered)
         self._given_count = 0
+        weakref.finalize(self, self._window.close).atexit = False
 
     def __aiter__(self) -> Self:
         return self
@@ -274,9 +278,6 @@ class ResultReader(Generic[R]):
 
     async def aclose(self) -> None:
         """Wait for no more results; a reader that is dropped does so by itself."""
-        self._window.close()
-
-    def __del__(self) -> None:
         self._window.close()
 
 

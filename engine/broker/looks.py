@@ -133,7 +133,9 @@ class Looks:
             if record is not None:
                 wait.answer(record)
         tell(wait for wait, record in told if record is not None)
-        self.put([wait for wait, record in told if record is None])
+        again = [wait for wait, record in told if record is None]
+        if again:
+            self.put(again)
 
     def _begin(self) -> None:
         """Start afresh: in a forked child there is no thread, and the lock may be held for ever."""
