@@ -1,5 +1,6 @@
 """Fixtures for the whole suite: the event loops that every asynchronous test runs on, and that no server is left."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,10 @@ from leftovers import insist_on_none
 # On a busy machine one example may take longer than Hypothesis allows; how long things take is no test's matter here.
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")
+
+# A shell that runs the suite in its background has it ignore Ctrl-C, and so would the programs that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),

@@ -129,6 +129,7 @@ def test_watched_statistics_are_json_lines(stage) -> None:
     watch = stage.start("stats", "--watch")
     while watch.out.read_text().count("\n") < 2:
         assert watch.popen.poll() is None
+        time.sleep(0.01)
     watch.end(signal.SIGINT)
     assert all("throughput" in json.loads(line) for line in watch.out.read_text().splitlines())
 
