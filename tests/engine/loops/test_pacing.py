@@ -148,18 +148,19 @@ async def test_a_paused_queue_takes_a_few() -> None:
     async def work(number: int) -> None:
         done.append(number)
 
-    async with engine.running():
+    async with engine:
         broker = engine.connection.open()
-        broker.pause("default", True)
-        await work.options(delay="1ms").submit_many((number,) for number in range(1_000))
-        with anyio.fail_after(WAIT_S):
-            while broker.queues(["default"])[0].queued < AHEAD_A_SLOT * 5:
-                await anyio.sleep(0.01)
-            await anyio.sleep(0.3)  # time for some thirty looks, if nothing held them back
-            view = broker.queues(["default"])[0]
-            assert 1_000 == view.queued + view.delayed
-            assert AHEAD_A_SLOT * 5 <= view.queued < 100
-            broker.pause("default", False)
-            while len(done) < 1_000:
-                await anyio.sleep(0.01)
+        broker.pause("default", True)  # before there is a worker, which may take a second to learn of it
+        async with engine.running():
+            await work.options(delay="1ms").submit_many((number,) for number in range(1_000))
+            with anyio.fail_after(WAIT_S):
+                while broker.queues(["default"])[0].queued < AHEAD_A_SLOT * 5:
+                    await anyio.sleep(0.01)
+                await anyio.sleep(0.3)  # time for some thirty looks, if nothing held them back
+                view = broker.queues(["default"])[0]
+                assert 1_000 == view.queued + view.delayed
+                assert AHEAD_A_SLOT * 5 <= view.queued < 100
+                broker.pause("default", False)
+                while len(done) < 1_000:
+                    await anyio.sleep(0.01)
     assert list(range(1_000)) == done
