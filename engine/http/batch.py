@@ -1,7 +1,7 @@
 """Batches: many jobs in one request, submitted while the request is still being read, with bounded memory.
 
 Jobs gather to a part, and while a part is on its way the next is read; what becomes of each goes into the report, in
-their order. A job that cannot be submitted stops no other. A full queue is waited for, and since hardly anything is read
+their order. A job that cannot be submitted stops no other. A full queue is waited for, and as hardly anything is read
 meanwhile the client waits too; once that took too long, or once the server or the client is away, the rest is rejected,
 so that the answer always says what became of each. One Batch belongs to one request and owns what it has gathered.
 """
