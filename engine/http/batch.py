@@ -1,15 +1,17 @@
 """Batches: many jobs in one request, submitted while the request is still being read, with bounded memory.
 
 Jobs gather to a part, and while a part is on its way the next is read; what becomes of each goes into the report, in
-their order. A job that cannot be submitted stops no other. A full queue is waited for, and since nothing is read
-meanwhile the client waits too; once that took too long, or once the server is away, the rest is rejected, so that the
-answer always says what became of each. One Batch belongs to one request and owns what it has gathered.
+their order. A job that cannot be submitted stops no other. A full queue is waited for, and as hardly anything is read
+meanwhile the client waits too; once that took too long, or once the server or the client is away, the rest is rejected,
+so that the answer always says what became of each. One Batch belongs to one request and owns what it has gathered.
 """
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, cast
+
+import anyio
 
 from headrace.config import limits
 from headrace.jobs.errors import BrokerUnavailable, HeadraceError, QueueFull
@@ -46,13 +48,21 @@ class Batch:
         gateway: Through which.
         key: The request's idempotency key; empty for none.
         wait_s: Seconds to wait for room in a full queue.
+        watch: Called when it waits; returns the event by which the client goes away.
     """
 
-    def __init__(self, gateway: Gateway, key: str = "", wait_s: float = WAIT_S) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        key: str = "",
+        wait_s: float = WAIT_S,
+        watch: Callable[[], anyio.Event] = anyio.Event,
+    ) -> None:
         self.report = Report()
         self._gateway = gateway
         self._key = key
         self._wait_s = wait_s
+        self._watch = watch
         self._fleet = Fleet()
         self._count = 0
         self._bad: list[tuple[int, str, HeadraceError | None]] = []
@@ -184,11 +194,14 @@ class Batch:
                 self.report.reject(pending.place, str(fate), fate)
 
     async def _wait_for_room(self, part: list[Pending], fates: list[Fate]) -> list[Fate]:
-        """Send again what found its queue full, as long as the request wants to wait since there was any room."""
+        """Send again what found its queue full, as long as the request wants to wait since there was any room.
+
+        Where its client has gone nobody would be told of what is added later, so the waiting ends.
+        """
         pauses = backoffs_s(self._wait_s, random.random)
         while full := [place for place, fate in enumerate(fates) if isinstance(fate, QueueFull)]:
             pause_s = next(pauses)
-            if pause_s is None or not await self._gateway.linger(pause_s):
+            if pause_s is None or not await self._gateway.linger(pause_s, self._watch()):
                 self._wait_s = 0.0  # those behind are tried, and not waited for again
                 break
             again = await self._gateway.submit_part([(part[place].queue, part[place].submission) for place in full])

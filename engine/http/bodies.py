@@ -1,19 +1,27 @@
 """Requests' bodies: of what type they are, read whole or in pieces, and never beyond what the route takes.
 
 The bound holds for the bytes that arrive, whatever Content-Length says. A client that goes away in the middle is no
-fault of this program. No state.
+fault of this program. An Arriving belongs to one request, and owns what came of its body before it was asked for.
 """
 
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
+import anyio
+import anyio.abc
 from litestar import Request
 from litestar.exceptions import InternalServerException
 
 from .problems import Refused
 from .records import FORM
 
+if TYPE_CHECKING:
+    from litestar.types import HTTPReceiveMessage
+
+#: What is held of a body at most that came while nobody asked for it; a few pieces, as servers hand them over.
+AHEAD_MAX_BYTES: Final = 256 * 1024
 #: Bodies that are large end within seconds over any network that they are worth being sent by.
 ROOM_RETRY_AFTER_S: Final = 2
 
@@ -98,20 +106,40 @@ class Arriving:
         request: The request.
         name: The setting that is the bound.
         max_bytes: The bound; 0 for none.
+        group: Where the looking for the client's end runs; whoever opened it cancels it at the request's end.
 
     Raises:
         Refused: it is announced as larger. While it is read: it has become larger, or the client went away.
     """
 
-    def __init__(self, request: Request[Any, Any, Any], name: str, max_bytes: int) -> None:
+    def __init__(self, request: Request[Any, Any, Any], name: str, max_bytes: int, group: anyio.abc.TaskGroup) -> None:
         self._receive = request.receive
         self._max_bytes = max_bytes
         self._name = name
         self._size_bytes = 0
         self._has_more = True
+        self._group = group
+        self._gone = anyio.Event()
+        self._news = anyio.Event()
+        self._ahead: deque[HTTPReceiveMessage | Refused] = deque()
+        self._ahead_bytes = 0
+        self._looking = False
+        self._refused = False
         announced = request.headers.get("content-length", "")
         if max_bytes and announced.isdigit() and int(announced) > max_bytes:
             raise self._too_large()
+
+    def watch(self) -> anyio.Event:
+        """Look for the client's end while nobody reads, and return the event that is set by it.
+
+        Only what is received tells of it, so what comes before is kept for whoever reads on. That is bounded: a client
+        that goes away behind more than that is noticed once its body is read.
+        """
+        over = self._refused or self._gone.is_set()
+        if not (over or self._looking) and self._ahead_bytes < AHEAD_MAX_BYTES:
+            self._looking = True
+            self._group.start_soon(self._look)
+        return self._gone
 
     def __aiter__(self) -> Self:
         return self
@@ -119,7 +147,7 @@ class Arriving:
     async def __anext__(self) -> bytes:
         if not self._has_more:
             raise StopAsyncIteration
-        message = await self._receive()
+        message = await self._next()
         if message["type"] != "http.request":
             raise Refused(400, "the connection ended before the body did")
         self._has_more = message.get("more_body", False)
@@ -128,6 +156,38 @@ class Arriving:
         if self._max_bytes and self._size_bytes > self._max_bytes:
             raise self._too_large()
         return piece
+
+    async def _look(self) -> None:
+        """Receive until the client is gone or enough is held; never cancelled halfway, since a piece would be lost."""
+        try:
+            while self._ahead_bytes < AHEAD_MAX_BYTES and not self._gone.is_set():
+                message: HTTPReceiveMessage = await self._receive()  # type: ignore[assignment]  # of a request over HTTP
+                self._ahead.append(message)
+                if message["type"] == "http.request":
+                    self._ahead_bytes += len(message["body"])
+                else:
+                    self._gone.set()
+                self._news.set()
+        except Refused as error:  # it came too slowly, which whoever reads on is told
+            self._refused = True
+            self._ahead.append(error)
+        finally:
+            self._looking = False
+            self._news.set()
+
+    async def _next(self) -> "HTTPReceiveMessage":
+        while self._looking and not self._ahead:
+            self._news = anyio.Event()
+            await self._news.wait()
+        if not self._ahead:
+            message: HTTPReceiveMessage = await self._receive()  # type: ignore[assignment]  # of a request over HTTP
+            return message
+        first = self._ahead.popleft()
+        if isinstance(first, Refused):
+            raise first
+        if first["type"] == "http.request":
+            self._ahead_bytes -= len(first["body"])
+        return first
 
     def _too_large(self) -> Refused:
         return Refused(413, f"the request's body is larger than {self._name} allows; send less at a time, or raise it")

@@ -148,16 +148,16 @@ class Gateway:
         """Submit as many of the jobs as their queues have room for, and return what became of each; blocks."""
         return publish_part(self._broker, jobs, self._bound)
 
-    async def linger(self, pause_s: float) -> bool:
-        """Wait for so many seconds; False once the server is about to stop, and nobody is to wait."""
+    async def linger(self, pause_s: float, gone: anyio.Event) -> bool:
+        """Wait for so many seconds; False once nobody is to: the server is about to stop, or whoever asked has gone."""
         if not self._ending:
-            with anyio.CancelScope() as scope:
+            with anyio.move_on_after(pause_s) as scope:
                 self._waits.add(scope)
                 try:
-                    await anyio.sleep(pause_s)
+                    await gone.wait()
                 finally:
                     self._waits.discard(scope)
-        return not self._ending
+        return not (self._ending or gone.is_set())
 
     def prepare(self, request: JobRequest, fleet: Fleet, caller_id: str = "") -> tuple[str, Submission]:
         """Return where a job goes and its envelope, checked against what is known of its handler; no I/O.

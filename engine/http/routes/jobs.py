@@ -12,6 +12,8 @@ from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 from litestar.types import Receive, Scope, Send
 
+from headrace.workers.groups import plain_group
+
 from ..batch import Batch
 from ..bodies import Arriving, media_type
 from ..contract import TakesJob, TakesJobs, answer, gateway_of, problems, written
@@ -85,17 +87,12 @@ async def submit_batch(
     kind = media_type(request, (NDJSON, JSON, MSGPACK))
     key = idempotency_key(request.headers.get("idempotency-key", "").encode("latin-1"))
     gateway = gateway_of(request)
-    arriving = Arriving(request, "http.batch_max", gateway.settings.http.batch_max_bytes)
-    with Batch(gateway, key, wait_s) as batch:
-        try:
-            await batch.take(READERS[kind](gateway.settings.max_payload_bytes), arriving)
-        except ValueError as error:
-            why = f"the body is not what its Content-Type {kind} says: {error}"
-            return await _cut_short(batch, Refused(400, why), kind)
-        except Refused as error:
-            return await _cut_short(batch, error, kind)
-        report = await batch.finish()
-        return _reported(202, report.pieces(), JSON, report.close)
+    async with plain_group() as group:
+        arriving = Arriving(request, "http.batch_max", gateway.settings.http.batch_max_bytes, group)
+        with Batch(gateway, key, wait_s, arriving.watch) as batch:
+            response = await _taken(batch, READERS[kind](gateway.settings.max_payload_bytes), arriving, kind)
+        group.cancel_scope.cancel()  # nobody waits for room any more
+    return response
 
 
 @get(
@@ -149,6 +146,19 @@ async def cancel(request: Request[Any, Any, Any], job_id: FromPath[str]) -> Resp
 async def retry(request: Request[Any, Any, Any], job_id: FromPath[str]) -> Response[Retried]:
     """Queue a dead job again under its id, with all its attempts; one that is not dead is left alone."""
     return written(await gateway_of(request).retry(job_id))
+
+
+async def _taken(batch: Batch, reader: Reader, arriving: Arriving, kind: str) -> Response[Any]:
+    """Submit the jobs of a body, and return what became of them; raises what `finish` and `_cut_short` do."""
+    try:
+        await batch.take(reader, arriving)
+    except ValueError as error:
+        why = f"the body is not what its Content-Type {kind} says: {error}"
+        return await _cut_short(batch, Refused(400, why), kind)
+    except Refused as error:
+        return await _cut_short(batch, error, kind)
+    report = await batch.finish()
+    return _reported(202, report.pieces(), JSON, report.close)
 
 
 async def _cut_short(batch: Batch, refused: Refused, kind: str) -> Response[Any]:
