@@ -76,7 +76,7 @@ class Search:
         self._effort = inspect.Effort(TURNS_MAX_COUNT, PAGE_BYTES if sought.name is None else math.inf)
 
     def look(self, views: BrokerViews) -> JobPage | None:
-        """Return the page; None where it takes another look. Blocks, some 20 ms at most.
+        """Return the page; None where it takes another look. Blocks for one look.
 
         Raises:
             InvalidArguments: as for the search.
