@@ -134,7 +134,7 @@ def own_envelope(options: SubmitOptions, unique_key: str, now_ms: int) -> Envelo
     expires_at_ms = options.expires_at_ms if options.expires_ms is None else now_ms + options.expires_ms
     unique, caller_id, said = unique_key or None, options.caller_id or None, options.envelope
     if said is None:  # as nearly all that have a key
-        if expires_at_ms is unique is caller_id is None:
+        if expires_at_ms is None and unique is None and caller_id is None:
             return None
         return EnvelopeOptions(expires_at_ms=expires_at_ms, unique=unique, id=caller_id)
     envelope = msgspec.structs.replace(said, expires_at_ms=expires_at_ms, unique=unique, id=caller_id)
