@@ -149,6 +149,7 @@ class Arriving:
             raise StopAsyncIteration
         message = await self._next()
         if message["type"] != "http.request":
+            self._gone.set()
             raise Refused(400, "the connection ended before the body did")
         self._has_more = message.get("more_body", False)
         piece = message["body"]
