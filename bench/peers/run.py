@@ -1,9 +1,10 @@
 """headrace and its peers, the same jobs, server, socket and fsync mode for each: who does how much, at what cost?
 
 Rounds alternate between the rows, whose order rotates from round to round; each measurement has a server of its own.
-Writes bench/results/peers.json and peers.md after each round; with --loss, peers-loss.json and peers-loss.md.
+Writes bench/results/peers.json and peers.md after each round; with --loss, peers-loss.json and peers-loss.md. What asks
+less than all of them goes beside these by --name.
 
-    make bench-peers ARGS="--only streaq bullmq --rounds 3 --questions b c"
+    make bench-peers ARGS="--only streaq bullmq --rounds 3 --questions b c --name peers-two"
     make bench-peers ARGS=--loss
 """
 
@@ -36,6 +37,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--results", nargs="+", choices=["without", "with"], default=["without", "with"])
     parser.add_argument("--fsync", choices=FSYNC, default="everysec")
     parser.add_argument("--scale", type=float, default=1.0, help="times as many jobs; 0.05 for a look")
+    parser.add_argument("--name", default="peers", help="of the files in bench/results; peers")
     parser.add_argument("--loss", action="store_true", help="only the probe: kill -9 of a busy worker, what never ran")
     return parser.parse_args()
 
@@ -158,7 +160,7 @@ def main() -> None:
     else:
         for number in range(arguments.rounds):
             one_round(number, rows, records, arguments)
-            page = write("peers", {**where, "rounds": number + 1}, records, rows, skipped)
+            page = write(arguments.name, {**where, "rounds": number + 1}, records, rows, skipped)
     print(page)
 
 
