@@ -79,13 +79,13 @@ class Assigner:
             if options is not None:
                 if options.timeout_s is not None:
                     timeout_s = options.timeout_s
-                if _is_late(lease, options, now_ms):
+                if options.expires_at_ms is not None and _is_late(lease, options, now_ms):
                     self._expire(lease, envelope, bound)
                     continue
             at_ms = lease.entry.partition(b"-")[0]
             if at_ms != entered_ms:
                 entered_ms, entered_at_s = at_ms, int(at_ms) / 1000
-            if (lease.starts or lease.interruptions or options is not None) and _was_started(lease, options):
+            if lease.starts or lease.interruptions or (options is not None and options.deliveries):  # `_was_started`
                 if self._is_dead(lease, envelope, bound):
                     continue
             elif bound.expires_s is not None and now_s - entered_at_s > bound.expires_s:

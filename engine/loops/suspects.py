@@ -61,8 +61,9 @@ class Suspects:
 
     def sift(self, batch: Sequence[Assignment]) -> Sequence[Assignment]:
         """Return what may start now; of the rest one waits here, leased, and the others are for `turned_away`."""
-        for assignment in batch:
-            if assignment.lease.starts or assignment.envelope.options is not None:
+        for assignment in batch:  # as `starts_of`, without a call for each
+            options = assignment.envelope.options
+            if assignment.lease.starts or (options is not None and options.deliveries):
                 break
         else:
             return batch
