@@ -36,6 +36,7 @@ class Deadlines(Generic[K]):
     def __init__(self, be_late: Callable[[K], None]) -> None:
         self._be_late = be_late
         self._clock = native.loop_clock()
+        self._call_later = native.timers()
         self._lines: dict[float, _Line[K]] = {}
 
     def add(self, who: K, span_s: float) -> None:
@@ -64,7 +65,7 @@ class Deadlines(Generic[K]):
             if deadlines is not None:
                 deadlines.ring(span_s)
 
-        line.call_off = native.call_later(after_s, ring)
+        line.call_off = self._call_later(after_s, ring)
 
     def ring(self, span_s: float) -> None:
         """See who is late, since the timer of a span has run out."""

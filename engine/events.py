@@ -25,7 +25,8 @@ from headrace.workers.runners.portal import Portal
 from .broker.control import OpenBroker
 from .broker.courier import Courier
 from .broker.events import Entry
-from .broker.watch import Wake, watch_of
+from .broker.followed import Wake
+from .broker.watch import watch_of
 from .loops.telling import OnEvent
 from .observe.seldom import Seldom
 from .results import Results

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, overload
 
@@ -30,6 +31,8 @@ R_co = TypeVar("R_co", covariant=True)
 
 #: Handles that are waited for at a time: ten looks' worth, some 3 MB.
 WINDOW_COUNT: Final = 5000
+#: So many are taken in together: one by one they would be looked for one by one.
+FILL_COUNT: Final = 500
 #: Results that a reader gives out before it lets the loop's others have a turn.
 TURN_COUNT: Final = 100
 
@@ -171,11 +174,25 @@ class Window(Generic[H]):
 
     def close(self) -> None:
         """Wait for nobody any more."""
-        self._is_drained = True
-        self._ready.clear()
-        left, self._open = self._open, {}
+        self._let_go()
+        left = tuple(self._open)
+        self._open.clear()
         if left:
             self._looks.leave(left)
+
+    def drop(self) -> None:
+        """Do what `close` does, from wherever a generator or an object may end."""
+        self._let_go()
+        _drop(self._looks, self._open)
+
+    def to_drop(self) -> Callable[[], None]:
+        """Return what does `drop`, and holds neither this nor the handles that are to come."""
+        return partial(_drop, self._looks, self._open)
+
+    def _let_go(self) -> None:
+        self._is_drained = True
+        self._coming = iter(())
+        self._ready.clear()
 
     def _hear(self) -> None:
         told, still_open = self._inbox.told, self._open
@@ -187,10 +204,11 @@ class Window(Generic[H]):
                         self._ready.append(wait)
 
     def _fill(self) -> None:
-        """Take in handles once there is room for many: one by one they would be looked for one by one."""
+        """Take in handles once there is room for as many as are looked for together."""
         held = len(self._ready) if self._ordered else len(self._ready) + len(self._open)
+        is_full = held > max(WINDOW_COUNT // 2, WINDOW_COUNT - FILL_COUNT)
         # Who is late takes in no more unless all those before were there: a wait of no time looks for each once.
-        if self._is_drained or held > WINDOW_COUNT // 2 or (self._open and self._is_late()):
+        if self._is_drained or is_full or (self._open and self._is_late()):
             return
         new: list[_Entry[H]] = [_Entry(handle, self._inbox) for handle in islice(self._coming, WINDOW_COUNT - held)]
         self._is_drained = held + len(new) < WINDOW_COUNT
@@ -219,12 +237,18 @@ class Window(Generic[H]):
         return error
 
 
+def _drop(looks: Looks, still_open: dict[Wait, None]) -> None:
+    looks.leave_later(still_open)
+    still_open.clear()
+
+
 class _Came:
     """Wakes the coroutine that waits for something to be told; in its loop."""
 
-    __slots__ = ("_parking", "_place")
+    __slots__ = ("_call_later", "_parking", "_place")
 
     def __init__(self) -> None:
+        self._call_later = native.timers()
         self._parking = native.parking()
         self._place: Any = None
 
@@ -236,7 +260,7 @@ class _Came:
     async def wait(self, left_s: float | None) -> None:
         """Wait for a note, for so many seconds at most."""
         self._place = self._parking.place()
-        call_off = None if left_s is None else native.call_later(left_s, self.note)
+        call_off = None if left_s is None else self._call_later(left_s, self.note)
         try:
             await self._parking.park(self._place)
         finally:
@@ -256,7 +280,7 @@ class ResultReader(Generic[R]):
         self._inbox = _Inbox(lambda: portal.post(came.note))
         self._window: Window[JobHandle[R]] = Window(handles, self._inbox, results.looks, timeout_s, ordered)
         self._given_count = 0
-        weakref.finalize(self, self._window.close).atexit = False
+        weakref.finalize(self, self._window.to_drop()).atexit = False
 
     def __aiter__(self) -> Self:
         return self
@@ -290,7 +314,7 @@ class ResultSource:
         """Return an async iterator over `(handle, result)`, as the jobs end; one that failed ends nothing.
 
         `result.value` is what the handler returned and raises where the job failed; `result.error` says why. Of a long
-        or endless iterable of handles, 5,000 are waited for at a time.
+        or endless iterable of handles, 4,500 to 5,000 are held at a time.
 
         Args:
             handles: Of jobs of this engine.
@@ -298,7 +322,8 @@ class ResultSource:
             ordered: Give results in the order of the handles.
 
         Raises:
-            WaitTimeout: while reading, when some had not ended in time; what was known to have is given out before.
+            WaitTimeout: while reading, when some of those held had not ended in time; of these, what was known to have
+                is given out before, or where they are ordered what stood before the first that had not.
             BrokerUnavailable: while reading, when the server refuses us until somebody mends the settings, or the
                 engine was closed. An outage is waited out.
             ConfigError: the engine is not open.
@@ -362,5 +387,8 @@ def results_blocking(
             else:
                 left_s = window.left_s()
                 bell.wait(None if left_s is None else time.monotonic() + left_s)
+    except GeneratorExit:  # it is thrown away, perhaps by the garbage collector
+        window.drop()
+        raise
     finally:
         window.close()

@@ -134,8 +134,11 @@ class Results:
             if wait.record is not None:
                 return wait.record
             await self._stay_for_the_first_look(wait, inbox)
+        except GeneratorExit:  # the coroutine is thrown away, perhaps by the garbage collector
+            self._looks.leave_later((wait,))
+            raise
         finally:
-            if wait.record is None:
+            if wait.record is None and not wait.has_left:
                 self._looks.leave((wait,))
         return end(wait, self._looks, timeout_s)
 

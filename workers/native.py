@@ -24,18 +24,22 @@ def is_cancelled() -> bool:
     return anyio.current_effective_deadline() == -math.inf
 
 
-def call_later(after_s: float, call: Callable[[], object]) -> Callable[[], object]:
-    """Have the running loop call something later; on asyncio at a sixth of a cancel scope's price.
+#: Has a loop call something, which must be short and must not raise, after so many seconds; returns what calls it off.
+CallLater = Callable[[float, Callable[[], object]], Callable[[], object]]
 
-    Args:
-        after_s: Seconds until then.
-        call: What is called, in the loop; must be short and must not raise.
 
-    Returns:
-        What calls it off.
+def timers() -> CallLater:
+    """Return what has the running loop call something later; on asyncio at a sixth of a cancel scope's price.
+
+    What is returned may be called from the loop's own callbacks, too, where nothing tells which loop it is.
     """
     if on_asyncio():
-        return asyncio.get_running_loop().call_later(after_s, call).cancel
+        later = asyncio.get_running_loop().call_later
+        return lambda after_s, call: later(after_s, call).cancel
+    return _later_on_trio
+
+
+def _later_on_trio(after_s: float, call: Callable[[], object]) -> Callable[[], object]:
     import trio
 
     scope = trio.CancelScope()

@@ -9,12 +9,13 @@ import os
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from headrace.jobs import ids
-from headrace.jobs.codec import Malformed, ResultRecord
-from headrace.jobs.errors import BrokerUnavailable, Outlook, ResultUnavailable
+from headrace.jobs.codec import ResultRecord
+from headrace.jobs.errors import BrokerUnavailable, HeadraceError, Outlook, ResultUnavailable
 from headrace.jobs.results import missing
 from headrace.jobs.states import ENDED
 
@@ -111,6 +112,7 @@ class Looks:
         """Look for jobs soon, and from then on whenever there is cause, until each has ended or `leave`."""
         if self._pid != os.getpid():
             self._begin()
+        self.forget()
         with self._lock:
             for wait in waits:
                 if not wait.has_left and not wait.done:
@@ -126,6 +128,20 @@ class Looks:
                 wait.has_left = True
                 self._line.pop(wait, None)
         self._have_untold(waits)
+
+    def leave_later(self, waits: Iterable[Wait]) -> None:
+        """Do what `leave` does, soon; for what the garbage collector may end in any allocation, under any lock."""
+        for wait in waits:
+            wait.has_left = True
+            self._left.append(wait)
+
+    def forget(self) -> None:
+        """Leave for those who were to leave later; the threads here and of the watch do so now and then."""
+        left: list[Wait] = []
+        while self._left:
+            left.append(self._left.popleft())
+        if left:
+            self.leave(left)
 
     def hear(self, told: Sequence[tuple[Any, ResultRecord | None]]) -> None:
         """Learn from the watch how jobs ended, or with None that there is cause to look for them."""
@@ -143,6 +159,7 @@ class Looks:
         self._lock = threading.RLock()  # a waiter's end may come out of any allocation in here
         self._changed = threading.Condition(self._lock)
         self._line: dict[Wait, None] = {}  #: in their order
+        self._left: deque[Wait] = deque()  #: who is to leave later
         self._thread: threading.Thread | None = None
         self._away = None
 
@@ -155,6 +172,7 @@ class Looks:
     def _run(self) -> None:
         pause_s = AWAY_FIRST_S
         while waits := self._next():
+            self.forget()
             try:
                 self._look(waits)
                 self._away, pause_s = None, AWAY_FIRST_S
@@ -194,7 +212,9 @@ class Looks:
                 for wait in waits:
                     self._look([wait])
             else:
-                waits[0].answer(error=_unreadable(waits[0].job_id, error) if isinstance(error, Malformed) else error)
+                self._have_untold(waits)
+                ours = isinstance(error, HeadraceError)
+                waits[0].answer(error=error if ours else _unreadable(waits[0].job_id, error))
                 tell(waits)
 
     def _look_together(self, waits: Sequence[Wait]) -> None:
@@ -271,6 +291,7 @@ class Looks:
 
     def _tell_all(self, waits: Sequence[Wait], error: BrokerUnavailable) -> None:
         """Tell of an outage that lasts; to each an error of its own, since they raise it in threads of their own."""
+        self._have_untold(waits)
         for wait in waits:
             wait.answer(error=unavailable_again(error))
         tell(waits)
@@ -281,7 +302,7 @@ def unavailable_again(error: BrokerUnavailable) -> BrokerUnavailable:
     return BrokerUnavailable(str(error), outlook=error.outlook)
 
 
-def _unreadable(job_id: str, error: Malformed) -> ResultUnavailable:
+def _unreadable(job_id: str, error: Exception) -> ResultUnavailable:
     unavailable = ResultUnavailable(f"job {job_id} has ended, but its record cannot be read here: {error}")
     unavailable.__cause__ = error
     return unavailable

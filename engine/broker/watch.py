@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from headrace.config.logs import logger
 from headrace.jobs.codec import Malformed, ResultRecord
@@ -23,14 +23,13 @@ from headrace.jobs.events import Batch, ended_ids, tells_loss, unpack
 from ..observe.seldom import Seldom
 from .control import OpenBroker
 from .events import Entry
+from .followed import Ear, Followed, Wake
 
 if TYPE_CHECKING:
     from .looks import Looks
 
 seldom = Seldom(logger("headrace.watch"))
 
-#: How long a queue is read on after its last waiter left: whoever submits and waits in a row follows it once.
-LINGER_S: Final = 2.0
 #: How long one read waits at the server.
 READ_S: Final = 4.0
 #: Entries of a queue in one read; each holds up to a settled batch.
@@ -49,25 +48,9 @@ AWAY_FIRST_S, AWAY_LONGEST_S = 0.05, 2.0
 _NOWHERE: Final = "0-0"
 
 
-class Ear(Protocol):
-    """Somebody to be told of one job.
-
-    Attributes:
-        job_id: Its id.
-        rest: What follows the colon in it, as events have it.
-    """
-
-    job_id: str
-    rest: bytes
-
-
 #: Called with those who waited for jobs and their records, or None for who has cause to look for what became of it:
 #: all that is told at once. From the watch's thread, must be short and must not raise.
 Hear = Callable[[Sequence[tuple[Ear, ResultRecord | None]]], None]
-#: Called when events came to a queue.
-Wake = Callable[[], None]
-
-
 _making: Final = threading.Lock()
 
 
@@ -78,40 +61,6 @@ def watch_of(broker: OpenBroker) -> "Watch":
         if watch is None:
             watch = broker.events.watch = Watch(broker)
         return watch
-
-
-class _Followed:
-    """One queue that is read."""
-
-    __slots__ = ("ears", "entry", "left_at_s", "others", "wakes")
-
-    def __init__(self, entry: str, now_s: float) -> None:
-        self.entry = entry
-        self.left_at_s = now_s
-        self.ears: dict[bytes, Ear] = {}  #: the first of each job, who is mostly the only one
-        self.others: dict[bytes, list[Ear]] = {}
-        self.wakes: list[Wake] = []
-
-    def add(self, ears: Iterable[Ear]) -> None:
-        for ear in ears:
-            if self.ears.setdefault(ear.rest, ear) is not ear:
-                self.others.setdefault(ear.rest, []).append(ear)
-
-    def drop(self, ears: Iterable[Ear]) -> None:
-        for ear in ears:
-            some = self.of(ear.rest)
-            if ear in some:
-                self.pop(ear.rest)
-                self.add(each for each in some if each is not ear)
-
-    def of(self, rest: bytes) -> list[Ear]:
-        return [self.ears[rest], *self.others.get(rest, ())] if rest in self.ears else []
-
-    def pop(self, rest: bytes) -> list[Ear]:
-        return [self.ears.pop(rest), *self.others.pop(rest, ())]
-
-    def is_over(self, now_s: float) -> bool:
-        return not self.ears and not self.wakes and now_s - self.left_at_s > LINGER_S
 
 
 class Watch:
@@ -145,7 +94,7 @@ class Watch:
             with self._lock:
                 for queue in queues:
                     if queue not in self._queues:
-                        self._queues[queue] = _Followed(ends[queue], now_s)
+                        self._queues[queue] = Followed(ends[queue], now_s)
                 self._run_thread()
             self._broker.events.wake()
 
@@ -227,7 +176,7 @@ class Watch:
         self._pid = os.getpid()
         self._lock = threading.RLock()  # a reader's end may come out of any allocation in here
         self._changed = threading.Condition(self._lock)
-        self._queues: dict[str, _Followed] = {}
+        self._queues: dict[str, Followed] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
         self.away = None
@@ -240,9 +189,19 @@ class Watch:
         self._changed.notify_all()
 
     def _run(self) -> None:
+        try:
+            self._read_on()
+        except BaseException:  # a defect; whoever waits next starts another thread
+            with self._lock:
+                self._thread = None
+            raise
+
+    def _read_on(self) -> None:
         pause_s = AWAY_FIRST_S
         self._check_at_s, self._look_at_s = time.monotonic() + READ_S, _next_look_s()
         while (after := self._places()) is not None:
+            if self.looks is not None:
+                self.looks.forget()
             try:
                 self._deliver(self._broker.events.wait(after, READ_COUNT, READ_S))
                 self._check()

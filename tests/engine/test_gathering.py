@@ -2,6 +2,8 @@
 
 import gc
 import os
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +24,8 @@ from headrace import (
     WaitTimeout,
 )
 from headrace.engine import gathering
+from headrace.engine.broker import looks
+from headrace.jobs.codec import Malformed
 from servers import Server, start_valkey
 
 pytestmark = pytest.mark.anyio
@@ -205,9 +209,10 @@ async def test_few_handles_of_many_are_held(engine: Engine, ordered: bool, monke
 
 
 def waits_of(engine: Engine) -> int:
-    """Return for how many jobs an engine's watch and looks still wait."""
-    looks = engine._open()[1].looks
-    return len(looks._line) + sum(len(each.ears) for each in looks._watch._queues.values())
+    """Return for how many jobs an engine's watch and looks still wait, once somebody else has begun to."""
+    told = engine._open()[1].looks
+    told.put(())
+    return len(told._line) + sum(len(each.ears) for each in told._watch._queues.values())
 
 
 async def test_whoever_leaves_leaves_no_waits(engine: Engine) -> None:
@@ -235,6 +240,74 @@ async def test_whoever_leaves_leaves_no_waits(engine: Engine) -> None:
         gc.collect()
         assert 0 == waits_of(engine)
         gates[engine].set()
+
+
+async def test_a_reader_is_dropped_under_any_lock(engine: Engine) -> None:
+    """The garbage collector may end it in any allocation, while a thread has the locks of those who tell of results."""
+    gates[engine] = anyio.Event()
+    async with engine.running():
+        reader = engine.results([await submit(engine, "held"), *await doubles(engine, 1)], timeout=WAIT_S)
+        await anext(reader)
+        told = engine._open()[1].looks
+        held, let_go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with told._lock, told._watch._lock:
+                held.set()
+                let_go.wait(WAIT_S)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert held.wait(WAIT_S)
+        del reader
+        gc.collect()
+        assert thread.is_alive()  # nobody had to wait for it
+        let_go.set()
+        thread.join()
+        assert 0 == waits_of(engine)
+        gates[engine].set()
+
+
+async def test_a_reader_holds_not_whoever_holds_it(engine: Engine) -> None:
+    """An object that reads results, and makes the handles by a method of its own, is collected as any other."""
+
+    class Owner:
+        def __init__(self) -> None:
+            self.reader = engine.results(self.handles())
+
+        def handles(self) -> Iterator[JobHandle[Any]]:
+            while True:
+                yield endless
+
+    async with engine.running():
+        endless = (await doubles(engine, 1))[0]
+        owner = Owner()
+        assert 0 == (await anext(owner.reader))[1].value
+        dead = weakref.ref(owner)
+        del owner
+        gc.collect()
+        assert dead() is None
+        assert 0 == waits_of(engine)
+
+
+@pytest.mark.parametrize("error", [Malformed("a record of version 99"), RuntimeError("anything")], ids=repr)
+async def test_what_cannot_be_read_is_told_and_waited_for_no_more(
+    engine: Engine, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is wrong with a record, its job's wait ends with an error of ours, and nothing is left of it."""
+
+    def see(*_: Any) -> Any:
+        raise error
+
+    async with engine.running():
+        handles = await doubles(engine, 3)
+        for handle in handles:
+            await handle.result(timeout=WAIT_S)
+        monkeypatch.setattr(looks, "see", see)
+        found = await engine.gather(handles, timeout=WAIT_S, return_exceptions=True)
+        assert [ResultUnavailable] * 3 == list(map(type, found))
+        assert error is found[0].__cause__  # type: ignore[union-attr]
+        assert 0 == waits_of(engine)
 
 
 async def test_a_cancelled_turn_loses_no_result(engine: Engine) -> None:
