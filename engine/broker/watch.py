@@ -28,7 +28,8 @@ from .followed import Ear, Followed, Wake
 if TYPE_CHECKING:
     from .looks import Looks
 
-seldom = Seldom(logger("headrace.watch"))
+log = logger("headrace.watch")
+seldom = Seldom(log)
 
 #: How long one read waits at the server.
 READ_S: Final = 4.0
@@ -189,14 +190,6 @@ class Watch:
         self._changed.notify_all()
 
     def _run(self) -> None:
-        try:
-            self._read_on()
-        except BaseException:  # a defect; whoever waits next starts another thread
-            with self._lock:
-                self._thread = None
-            raise
-
-    def _read_on(self) -> None:
         pause_s = AWAY_FIRST_S
         self._check_at_s, self._look_at_s = time.monotonic() + READ_S, _next_look_s()
         while (after := self._places()) is not None:
@@ -211,6 +204,10 @@ class Watch:
                 self._note_outage(error, pause_s)
                 time.sleep(pause_s * (0.5 + random.random() / 2))
                 pause_s = min(AWAY_LONGEST_S, pause_s * 2)
+            except Exception as error:
+                log.error("the watch failed", exc_info=error)
+                self._have_all_look(after)
+                time.sleep(AWAY_LONGEST_S)
             else:
                 is_back, self.away, pause_s = self.away is not None, None, AWAY_FIRST_S
                 if is_back or time.monotonic() >= self._look_at_s:

@@ -24,7 +24,7 @@ from headrace import (
     WaitTimeout,
 )
 from headrace.engine import gathering
-from headrace.engine.broker import looks
+from headrace.engine.broker import looks, watch
 from headrace.jobs.codec import Malformed
 from servers import Server, start_valkey
 
@@ -308,6 +308,33 @@ async def test_what_cannot_be_read_is_told_and_waited_for_no_more(
         assert [ResultUnavailable] * 3 == list(map(type, found))
         assert error is found[0].__cause__  # type: ignore[union-attr]
         assert 0 == waits_of(engine)
+
+
+async def test_a_defect_of_the_watch_is_not_the_end_of_waiting(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and what ends afterwards is told of all the same."""
+    monkeypatch.setattr(watch, "AWAY_LONGEST_S", 0.05)
+    gates[engine] = anyio.Event()
+    async with engine.running():
+        handle = await submit(engine, "held")
+        events = engine.connection.open().events
+        wait, failed = events.wait, threading.Event()
+
+        def fail_once(*arguments: Any) -> Any:
+            if not failed.is_set():
+                failed.set()
+                raise RuntimeError("a defect")
+            return wait(*arguments)
+
+        monkeypatch.setattr(events, "wait", fail_once)
+        async with anyio.create_task_group() as group:
+            group.start_soon(handle.result)
+            assert await anyio.to_thread.run_sync(failed.wait, WAIT_S)
+            gates[engine].set()
+        assert "let go" == await handle.result(timeout=WAIT_S)
+        engine.connection.close()
+    assert "a defect" in caplog.text
 
 
 async def test_a_cancelled_turn_loses_no_result(engine: Engine) -> None:
