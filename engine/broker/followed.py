@@ -1,4 +1,8 @@
-"""A queue that the watch reads, and who is to be told of its jobs. No lock of its own: the watch's guards it."""
+"""A queue that the watch reads: how far it has come, and who is to be told of which job or of any event.
+
+It promises that who was added is there once, and is gone once it was dropped, in whatever order many leave one job. No
+lock of its own: the watch's guards it.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
