@@ -279,14 +279,11 @@ class Pace:
 
 
 def _switch(control: BrokerControl, queue: str, named: Iterable[str], *, paused: bool) -> SwitchedQueue:
-    listed, (before,) = control.queue_names(), control.queues([queue])
-    # The server of Redis 6.2 cannot count what was ever submitted; but one that only was paused is listed as paused.
-    had_jobs = before.submitted or before.queued or before.delayed or before.running or before.dead
-    others = {"default", *named, *({*listed} - {queue})}
-    known = bool(had_jobs or before.workers or queue in others or (queue in listed and not before.paused))
-    control.pause(queue, paused)
-    fields = msgspec.structs.asdict(control.queues([queue])[0])
-    return SwitchedQueue(**fields, known=known, similar=() if known else _similar(control, queue, others))
+    was_used = control.pause(queue, paused)
+    ours = {"default", *named}
+    known = was_used or queue in ours
+    similar = () if known else _similar(control, queue, ours.union(control.queue_names()))
+    return SwitchedQueue(**msgspec.structs.asdict(control.queues([queue])[0]), known=known, similar=similar)
 
 
 def _similar(control: BrokerControl, queue: str, named: set[str]) -> tuple[str, ...]:

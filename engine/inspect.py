@@ -168,12 +168,18 @@ def queues(views: BrokerViews) -> list[QueueView]:
     return views.queues(views.queue_names())
 
 
-def job(views: BrokerViews, job_id: str, *, with_result: bool = False) -> dict[str, Any]:
-    """Return a job's record; with `with_result` also `result` or `error` once it has ended, and `args` and `kwargs`.
+def job(views: BrokerViews, job_id: str, *, with_result: bool = False, with_arguments: bool = False) -> dict[str, Any]:
+    """Return a job's record.
 
-    The arguments are those of its envelope, or of its dead letter; they are left out where both are gone or cannot be
-    read, as of a job that succeeded. The record is {id, name, queue, status, attempts, deliveries, interruptions,
-    submitted_at_ms, due_at_ms, started_at_ms, ended_at_ms, worker, progress}; progress is [done, total] or None.
+    The record is {id, name, queue, status, attempts, deliveries, interruptions, submitted_at_ms, due_at_ms,
+    started_at_ms, ended_at_ms, worker, progress}; progress is [done, total] or None.
+
+    Args:
+        views: The broker's second port.
+        job_id: Which.
+        with_result: Add `result` or `error` once it has ended.
+        with_arguments: Add `args` and `kwargs`, those of its envelope or of its dead letter; they are left out where
+            both are gone or cannot be read, as of a job that succeeded.
 
     Raises:
         JobNotFound: there is no such job.
@@ -183,7 +189,7 @@ def job(views: BrokerViews, job_id: str, *, with_result: bool = False) -> dict[s
     if view is None or view.state is None:
         raise missing(job_id, existed=view is not None)
     record = {**job_record(view, with_result=with_result), "progress": views.progress([job_id])[0]}
-    return {**record, **_arguments_of(views, view)} if with_result else record
+    return {**record, **_arguments_of(views, view)} if with_arguments else record
 
 
 def _arguments_of(views: BrokerViews, view: JobView) -> dict[str, Any]:

@@ -5,11 +5,10 @@ needs. What was mounted is remembered, so that it closes when the engine does. O
 """
 
 import importlib
-import importlib.util
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from headrace.jobs.errors import ConfigError
+from .extras import require_server
 
 _MODULE = "headrace.engine.http.mounted"
 
@@ -52,8 +51,7 @@ class Mountable:
         Raises:
             ConfigError: the extra is not installed.
         """
-        if importlib.util.find_spec("litestar") is None:
-            raise ConfigError("engine.asgi() needs litestar: pip install 'headrace[server]'")
+        require_server("engine.asgi()")
         mounted: AsgiApp = importlib.import_module(_MODULE).MountedApi(self, guarded=guarded)
         self._mounted.append(mounted)
         return mounted

@@ -47,8 +47,12 @@ class BrokerControl(BrokerViews, Protocol):
     waits: bool
     result_ttl_s: float
 
-    def pause(self, queue: str, paused: bool) -> None:
-        """Have the workers of a queue fetch no more from it, or again; what runs goes on, and so do submissions."""
+    def pause(self, queue: str, paused: bool) -> bool:
+        """Have the workers of a queue fetch no more from it, or again; what runs goes on, and so do submissions.
+
+        Returns:
+            Whether the queue ever had a job or a worker; pauses are none.
+        """
 
     def cancel(self, jobs: Sequence[JobView], *, only_waiting: bool = False, why: str = "cancelled") -> list[bool]:
         """Cancel jobs, as `lookup` or `jobs` found them, at most 500.

@@ -96,6 +96,8 @@ class MemoryBroker(MemoryControl):
             self._member = f"{registration.worker}:{state.epoch_count}"
             lease_ms = round(registration.lease_s * 1000)
             state.members[self._member] = Member(registration.queues, lease_ms, now_ms + lease_ms)
+            for queue in registration.queues:
+                state.queue(queue).had_worker = True
 
     def renew(self) -> bool:
         """Keep the registration; False when it was revoked meanwhile."""

@@ -22,12 +22,15 @@ class MemoryControl(MemoryViews):
     waits = False
     result_ttl_s: float = limits.RESULT_TTL_S
 
-    def pause(self, queue: str, paused: bool) -> None:
-        """Have workers leave a queue alone, or take from it again."""
+    def pause(self, queue: str, paused: bool) -> bool:
+        """Have workers leave a queue alone, or take from it again; return whether it ever had a job or a worker."""
         with self._access.verb("pause") as (state, now_ms):
-            state.queue(queue).paused = paused
+            there = state.queue(queue)
+            there.paused = paused
+            was_used = there.had_job or there.had_worker
             state.events.add(queue, pack_notice("queue.paused" if paused else "queue.resumed"), now_ms)
         self._say(queue, PAUSE if paused else RESUME)
+        return was_used
 
     def cancel(self, jobs: Sequence[JobView], *, only_waiting: bool = False, why: str = "cancelled") -> list[bool]:
         """Cancel jobs: those that wait end here, those that run are marked and their workers told."""

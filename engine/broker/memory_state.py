@@ -130,6 +130,7 @@ class MemoryQueue:
         self.exporter: tuple[str, int] = ("", 0)  #: who exports dead letters beyond the bound, and until when alone
         self.submitted_count = 0  #: jobs ever submitted
         self.paused = False
+        self.had_worker = False  #: whether a worker ever read it
         self.marks: Expiring[bool] = Expiring()  #: running jobs that are to be cancelled
         self.ended_count = 0  #: jobs that ended; two refusals tell from it how fast the queue drains
         self.held_bytes = 0  #: of the bodies that count
@@ -147,9 +148,9 @@ class MemoryQueue:
         return (job_id.at_ms, job_id.number) <= (self._delayed if job_id.delayed else self._entry)
 
     @property
-    def was_used(self) -> bool:
-        """Whether the queue ever had a job, or is paused."""
-        return self.paused or max(self._entry, self._delayed) > (0, 0)
+    def had_job(self) -> bool:
+        """Whether the queue ever had a job."""
+        return max(self._entry, self._delayed) > (0, 0)
 
     def add(self, body: bytes, now_ms: int, problem: str | None = None, *, counted: bool = True) -> str:
         """Append a job and return its id, which is its entry's."""

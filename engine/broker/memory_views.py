@@ -52,7 +52,7 @@ class MemoryViews:
     def queue_names(self) -> list[str]:
         """Return the queues that ever had a job, sorted."""
         with self._access.verb("queue_names") as (state, _):
-            return sorted(name for name, queue in state.queues.items() if queue.was_used)
+            return sorted(name for name, queue in state.queues.items() if queue.had_job or queue.paused)
 
     def queues(self, names: Sequence[str]) -> list[QueueView]:
         """Return depths of the named queues."""

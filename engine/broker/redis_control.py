@@ -34,18 +34,19 @@ class RedisControl(RedisViews):
     waits = True
     result_ttl_s: float = limits.RESULT_TTL_S
 
-    def pause(self, queue: str, paused: bool) -> None:
-        """Have workers leave a queue alone, or take from it again."""
+    def pause(self, queue: str, paused: bool) -> bool:
+        """Have workers leave a queue alone, or take from it again; return whether it ever had a job or a worker."""
         keys = self._names.of(queue)
         word, told = (PAUSE, "queue.paused") if paused else (RESUME, "queue.resumed")
         data = pack_notice(told)
-        three = (keys.meta, keys.control, keys.events)
-        call = script("pause").call(three, word, stream_max_count(data), data)
+        four = (keys.meta, keys.control, keys.events, keys.jobs)
+        call = script("pause").call(four, word, stream_max_count(data), data)
         # One that is only resumed is nothing to list: its name may be misspelt.
         listing: list[Command] = [(b"SADD", self._names.queues, queue)] if paused else []
         replies = run(self._wires, [call, *listing])
         # At maxmemory no name is added to the list; a queue that has jobs is in it.
         raise_first(replies[:1] if isinstance(replies[-1], OutOfMemoryError) else replies, self._where)
+        return bool(replies[0])
 
     def cancel(self, jobs: Sequence[JobView], *, only_waiting: bool = False, why: str = "cancelled") -> list[bool]:
         """Cancel jobs: those that wait end here, those that run are marked and their workers told."""

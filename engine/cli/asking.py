@@ -20,8 +20,9 @@ def confirm(question: str) -> None:
         raise unasked
     try:
         is_confirmed = click.confirm(question, err=True)
-    except click.Abort:
-        if sys.stdin.isatty():
+    except click.Abort as left:
+        # click makes one error of a Ctrl-C and of an input that ended, which its context tells apart.
+        if sys.stdin.isatty() or not isinstance(left.__context__, EOFError):
             raise
         click.echo(err=True)  # the question stands there without an answer
         raise unasked from None

@@ -52,12 +52,13 @@ def list_jobs(queue: str | None, status: str | None, limit: int, cursor: str, as
 
 @command.command("show")
 @click.argument("job_id", metavar="ID")
+@click.option("--arguments", is_flag=True, help="With args and kwargs, while they are kept.")
 @json_option
 @url_option
-def show_job(job_id: str, as_json: bool) -> None:
+def show_job(job_id: str, arguments: bool, as_json: bool) -> None:
     """Show what is known of a job, with its result or error once it has ended."""
     with opened_broker() as broker:
-        record = inspect.job(broker, job_id, with_result=True)
+        record = inspect.job(broker, job_id, with_result=True, with_arguments=arguments)
     if as_json:
         print_json(record)
         return

@@ -27,8 +27,10 @@ from .parts import Fate
 from .report import Report
 from .streams import Reader, Unreadable
 
-#: Envelopes that wait for their part to fill; with many queues each holds a few.
+#: What waits for its part to fill; with many queues each holds a few.
 PENDING_MAX_BYTES: Final = 4 * 1024 * 1024
+#: What a pending job takes beside its envelope, in records, names and numbers; an envelope may have ten bytes.
+PENDING_JOB_BYTES: Final = 400
 #: How long a full queue is waited for, unless the request says otherwise; as submit_many and --batch do.
 WAIT_S: Final = limits.WAIT_TIMEOUT_S
 
@@ -152,7 +154,7 @@ class Batch:
             self._bad.append((index, shown(error), None))
         else:
             self._part.append(Pending(index, queue, submission))
-            self._part_bytes += len(submission.body)
+            self._part_bytes += len(submission.body) + PENDING_JOB_BYTES
             count = self._by_queue[queue] = self._by_queue.get(queue, 0) + 1
             self._most = max(self._most, count)
 

@@ -1,9 +1,10 @@
 """The deadline of requests' bodies: a client that drips its body is answered 408 and let go.
 
 A body may keep the server waiting for a time (http.body_timeout); each byte that arrives buys some of it back, never
-more than all, so a slow client that sends 500 bytes a second may go on for hours and a dripping one may not. Time in
-which nobody reads is the server's own and is not counted. Where an answer is known before a body ended, a little of its
-rest is read, so that the answer arrives. Each request owns its Pace.
+more than all, so a slow client that sends 500 bytes a second may go on for hours and a dripping one may not. Counted is
+the time in which somebody receives: also while a batch waits for room in a queue, since it reads ahead then to hear of
+its client's end, until it holds enough. Time in which nobody receives is the server's own. Where an answer is known
+before a body ended, a little of its rest is read, so that the answer arrives. Each request owns its Pace.
 """
 
 import asyncio

@@ -1,8 +1,9 @@
 """What bodies hold in memory while their rest is on its way: bounded over all requests, as each one is by itself.
 
-A body that came in one piece is not counted, since it is gone as soon as it was read; neither are batches, of which
-only a little is held whatever their size. Nobody waits for room here: ten thousand that wait hold what they have, so
-whoever finds no room is told to come again. Owned by one event loop.
+A body that came in one piece is not counted, since it is gone as soon as it was read. Batches are not counted either:
+what is held of one is bounded whatever its size (two parts, batch.py; an unfinished job, streams.py; what was read
+ahead, bodies.py; its report), but over all of them only by the number of connections. Nobody waits for room here: ten
+thousand that wait hold what they have, so whoever finds no room is told to come again. Owned by one event loop.
 """
 
 from collections.abc import Iterator

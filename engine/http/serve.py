@@ -23,6 +23,7 @@ from headrace.config.errors import ConfigError, HeadraceError
 from headrace.config.settings import Settings
 from headrace.workers.groups import plain_group
 
+from ..extras import require_server
 from ..runtime import Engine
 from .connections import Idle, noting, sweep
 from .gateway import Gateway
@@ -109,26 +110,10 @@ def check_servable(settings: Settings) -> str:
     Raises:
         ConfigError: the extra is not installed, or the settings cannot be served.
     """
-    _require_extra()
+    require_server("the API", "granian")
     _check_settings(settings)
     certificate(settings)
     return bind_address(settings.http.host, has_tokens=bool(settings.http.tokens))
-
-
-def _require_extra() -> None:
-    names = ["granian", "jinja2", "litestar", "prometheus_client"]
-    if sys.version_info < (3, 14):  # where it is in the standard library
-        names.append("backports.zstd")
-    missing = [name for name in names if not _is_there(name)]
-    if missing:
-        raise ConfigError(f"the API needs {' and '.join(missing)}: pip install 'headrace[server]'")
-
-
-def _is_there(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # nor the package that it would be in
-        return False
 
 
 def _check_settings(settings: Settings) -> None:

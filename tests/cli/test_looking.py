@@ -67,15 +67,17 @@ def test_pages_of_jobs_join_into_the_whole(invoke) -> None:
 
 
 def test_a_job_shows_its_arguments_while_there_are_any(stage, invoke, dead_ids) -> None:
-    """Those of a job that waits or died are shown; one that succeeded has none any more, and nothing is invented."""
+    """With --arguments those of a job that waits or died are shown; one that succeeded has none any more."""
 
-    def show(job_id: str) -> dict[str, object]:
-        return json.loads(invoke("jobs", "show", job_id, "--json").stdout)
+    def show(job_id: str, *flags: str) -> dict[str, object]:
+        return json.loads(invoke("jobs", "show", job_id, "--json", *(flags or ("--arguments",))).stdout)
 
     job_id = invoke("submit", "add", "--args", "[1]", "--kwargs", '{"b": 2}').stdout.strip()
     waiting = show(job_id)
     assert ([1], {"b": 2}) == (waiting["args"], waiting["kwargs"])
-    assert ["args", "[1]"] in [line.split() for line in invoke("jobs", "show", job_id).stdout.splitlines()]
+    assert set(waiting) - {"args", "kwargs"} == set(show(job_id, "--json"))
+    human = [invoke("jobs", "show", job_id, *flags).stdout.splitlines() for flags in ((), ("--arguments",))]
+    assert [False, True] == [["args", "[1]"] in [line.split() for line in lines] for lines in human]
     assert ([], {}) == ((dead := show(dead_ids[0]))["args"], dead["kwargs"])
     assert 0 == stage.headrace("run", "app:engine", "--burst").returncode
     ended = show(job_id)

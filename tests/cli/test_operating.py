@@ -1,6 +1,9 @@
 """The commands of an operator for queues and jobs that wait or run."""
 
 import json
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -32,6 +35,23 @@ def test_a_purge_asks_first(invoke) -> None:
     assert (2, True) == (alone.exit_code, "nobody is there to answer; give --yes" in alone.stderr)
     shown = [json.loads(invoke("jobs", "show", job_id, "--json").stdout) for job_id in ids]
     assert [("cancelled", "purged by an operator")] * 2 == [(job["status"], job["error"]["message"]) for job in shown]
+
+
+def test_a_ctrl_c_at_the_question_is_no_missing_answer(stage, invoke) -> None:
+    """Where the answer was to come from a pipe, too: nothing is done, and nobody is told to give --yes."""
+    job_id = invoke("submit", "add").stdout.strip()
+    with subprocess.Popen(
+        [sys.executable, "-m", "headrace", "queues", "purge", "default"],
+        cwd=stage.folder, env=stage.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as asking:  # fmt: skip
+        asked = b""
+        while not asked.endswith(b"[y/N]:"):
+            asked += (more := asking.stderr.read(1))
+            assert more, asked
+        asking.send_signal(signal.SIGINT)
+        said = asking.stderr.read()
+        assert (1, False, True) == (asking.wait(30), b"nobody is there" in said, b"Aborted!" in said)
+    assert "queued" == json.loads(invoke("jobs", "show", job_id, "--json").stdout)["status"]
 
 
 def test_a_queue_that_nobody_used_is_paused_with_a_word(invoke) -> None:

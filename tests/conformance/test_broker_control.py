@@ -4,7 +4,7 @@ Runs with each adapter of conftest.py.
 """
 
 from making import QUEUE, Join, bury, done, fetch, retry, states, submit, take
-from places import FullBroker, eventually
+from places import FullBroker, Place, eventually
 
 from headrace.engine import admin
 from headrace.engine.broker.control import CANCEL, LOOK, PAUSE, RESUME, RETURNED, cancel_one
@@ -135,10 +135,23 @@ def test_a_queue_that_nobody_used_is_told_from_others(broker: FullBroker, join: 
     again = admin.pause(broker, "mial")
     assert (True, False) == (again.paused, again.known)
     assert (False, False) == ((back := admin.resume(broker, "mial")).paused, back.known)
+    assert [False] * 4 == [switch(broker, "mial").known for switch in (admin.pause, admin.resume) * 2]
     assert (True, ()) == ((had := admin.pause(broker, "mail")).known, had.similar)
     assert admin.resume(broker, "mail").known
     assert admin.pause(broker, "images").known
     assert admin.pause(broker, "later", named=["later"]).known
+
+
+def test_what_a_queue_had_is_remembered(place: Place, broker: FullBroker, join: Join) -> None:
+    """It is known also after its only job ended, delayed ones and those past the port too, or its worker left."""
+    worker = join("w1", ("images",))
+    submit(broker, 1, "images")
+    worker.settle([done(lease) for lease in fetch(worker, queue="images")])
+    join("w2", ("left",)).unregister()
+    cancel_one(broker, submit(broker, 1, "later", delay_ms=60_000)[0])
+    place.add_raw("foreign", {b"name": b"add"})
+    for queue in ("images", "left", "later", "foreign"):
+        assert [True] * 4 == [switch(broker, queue).known for switch in (admin.pause, admin.resume) * 2], queue
 
 
 def test_a_queue_that_was_only_resumed_is_not_listed(broker: FullBroker) -> None:

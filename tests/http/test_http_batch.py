@@ -7,7 +7,7 @@ from headrace.config.settings import HttpSettings, Settings
 from headrace.engine.broker.memory import MemoryBroker
 from headrace.engine.broker.memory_access import Fault
 from headrace.engine.broker.port import Registration
-from headrace.engine.http import report
+from headrace.engine.http import batch, report
 from headrace.engine.http.routes import jobs as jobs_route
 from headrace.jobs import codec
 from http_scene import Pieces, asking, asking_gateway, post_pieces, problem, publish
@@ -52,6 +52,24 @@ async def test_many_lines_go_in_batches(monkeypatch: pytest.MonkeyPatch) -> None
     assert (1100, []) == (report["accepted"], report["rejected"])
     assert 1100 == len(set(report["ids"]))
     assert [500, 500, 100] == sizes
+
+
+async def test_small_jobs_of_many_queues_are_sent_before_they_take_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part is full by what its jobs take in memory, which is more than their envelopes."""
+    monkeypatch.setattr(batch, "PENDING_MAX_BYTES", 10 * batch.PENDING_JOB_BYTES)
+    sizes: list[int] = []
+    content = b"".join(b'{"name":"a","queue":"q%d"}\n' % number for number in range(45))
+    async with asking_gateway(MemoryBroker(), Settings()) as (client, gateway):
+        submit_really = gateway.submit_part
+
+        def count(jobs):
+            sizes.append(len(jobs))
+            return submit_really(jobs)
+
+        monkeypatch.setattr(gateway, "submit_part", count)
+        answer = (await client.post(BATCH, content=content, headers=LINES)).json()
+    assert (45, []) == (answer["accepted"], answer["rejected"])
+    assert [10, 10, 10, 10, 5] == sizes
 
 
 async def test_an_array_is_taken() -> None:

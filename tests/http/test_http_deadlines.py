@@ -1,5 +1,7 @@
 """Bodies that drip, and answers that are known before the body ended."""
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -150,6 +152,40 @@ async def test_a_cancelled_request_is_not_a_late_one() -> None:
     assert ["reads"] == ended
     with anyio.fail_after(DEADLINE_S):  # nothing of it is left in the coroutine that was cancelled
         await anyio.sleep(0.01)
+
+
+@pytest.mark.parametrize("first", ["late", "cancelled"])
+def test_a_late_request_that_is_cancelled_is_cancelled(first: str) -> None:
+    """Where both come before it is done with either, the cancellation goes outwards and nothing is answered."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        request = asyncio.current_task()
+        assert request is not None
+        if first == "cancelled":
+            request.cancel()  # comes at the next await; the body's time ends in the one after it
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(DEADLINE_S)
+        try:
+            await asyncio.sleep(DEADLINE_S)
+        except asyncio.CancelledError:
+            if first == "late":
+                request.cancel()
+            raise
+
+    async def reads(_scope: Any, receive: Receive, _send: Any) -> None:
+        await receive()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def main() -> bool:
+        request = asyncio.ensure_future(paced(reads, 0.05)(scope("/x"), receive, send))  # type: ignore[arg-type]
+        await asyncio.wait([request], timeout=DEADLINE_S)
+        return request.cancelled()
+
+    assert asyncio.run(main())
+    assert [] == sent
 
 
 def test_a_pace_is_kept_by_bytes_and_not_by_signs_of_life() -> None:

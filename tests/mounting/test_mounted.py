@@ -1,5 +1,7 @@
 """What `engine.asgi()` promises: whom it answers, when it opens, and when it closes."""
 
+import importlib.util
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -280,7 +282,23 @@ def test_one_loop_after_another(anyio_backend: tuple[str, dict[str, Any]]) -> No
 
 
 def test_it_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Litestar the error names the extra."""
+    """Without any of its modules the error names the extra, at once and not in the first request."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"headrace\[server\]"):
         made().asgi()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="compression.zstd is in the standard library")
+def test_it_needs_each_part_of_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that is missing with the package that it would be in is named; granian is not needed here."""
+    found = importlib.util.find_spec
+
+    def find(name: str, *rest: str) -> Any:
+        if name == "backports.zstd":
+            raise ModuleNotFoundError("No module named 'backports'", name="backports")
+        return None if name == "granian" else found(name, *rest)
+
+    monkeypatch.setattr("importlib.util.find_spec", find)
+    with pytest.raises(ConfigError) as caught:
+        made().asgi()
+    assert "engine.asgi() needs backports.zstd: pip install 'headrace[server]'" == str(caught.value)
