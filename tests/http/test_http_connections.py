@@ -99,6 +99,19 @@ def test_a_port_that_comes_again_is_another_connection() -> None:
     assert ([], 1) == (over(idle, [1], 11.0), idle.count)
 
 
+def test_who_asks_while_it_is_judged_stays() -> None:
+    """What was found overdue is closed only if no request of its peer came or ended since the look began."""
+    idle = Idle(10.0, 100)
+    over(idle, [1], 0.0)
+    assert [1] == over(idle, [1], 11.0)
+    assert idle.is_idle(peer(1), 11.0)
+    idle.began(peer(1))
+    assert not idle.is_idle(peer(1), 11.0)
+    idle.ended(peer(1), 11.1)
+    assert not idle.is_idle(peer(1), 11.0)
+    assert idle.is_idle(peer(1), 12.0)
+
+
 def test_the_longest_idle_make_room_while_nearly_all_are_in_use() -> None:
     """With less than a twentieth free, as many idle ones go as leave a tenth free, but none that just came."""
     idle = Idle(1_000.0, 100)
