@@ -1,12 +1,10 @@
 """The connections of the serving process: which of them do nothing, and the end of those that do nothing for too long.
 
-The server below bounds how long a header may take once its first bytes are there, but not how long a peer may be silent
-before, nor how long HTTP/2 may be idle; ten thousand silent peers would use up every connection. So this looks, once a
-second, which sockets of this process are connections to the API, and closes those that had no request for
-http.idle_timeout; sooner, the longest idle first, while nearly all are in use. Those with a request under way stay, and
-so do those whose client still reads an answer; one that leaves it unread is closed after an event stream's time.
-Idle is the policy, and owns what is remembered; `sweep` does the rest. With ten thousand connections a sweep takes some
-100 ms, so it looks and judges in a thread that gives way, beside the serving loop; all else is on the loop.
+The server below bounds a header's time once its first bytes are there, but neither a peer that is silent before nor idle
+HTTP/2; ten thousand silent peers would use up every connection. So this closes, once a second, those that had no request
+for http.idle_timeout; sooner, the longest idle first, while nearly all are in use; and those whose client leaves an
+answer unread for an event stream's time. Idle is the policy, and owns what is remembered; `sweep` does the rest. With
+ten thousand a sweep takes some 100 ms, so it judges in a thread that gives way; all else is on the serving loop.
 """
 
 import fcntl
