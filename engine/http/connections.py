@@ -1,10 +1,10 @@
 """The connections of the serving process: which of them do nothing, and the end of those that do nothing for too long.
 
-The server below bounds a header's time once its first bytes are there, but neither a peer that is silent before nor idle
-HTTP/2; ten thousand silent peers would use up every connection. So this closes, once a second, those that had no request
-for http.idle_timeout; sooner, the longest idle first, while nearly all are in use; and those whose client leaves an
-answer unread for an event stream's time. Idle is the policy, and owns what is remembered; `sweep` does the rest. With
-ten thousand a sweep takes some 100 ms, so it judges in a thread that gives way; all else is on the serving loop.
+The server below bounds a header's time once its first bytes are there, but neither a peer that is silent before nor
+idle HTTP/2; ten thousand silent peers would use up every connection. So this closes, once a second, those that had no
+request for http.idle_timeout; sooner, the longest idle first, while nearly all are in use; and those whose client
+leaves an answer unread for an event stream's time. Idle is the policy, and owns what is remembered. With ten thousand
+a sweep takes some 100 ms, so it judges in a thread that gives way; all else is on the serving loop.
 """
 
 import fcntl
