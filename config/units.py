@@ -47,10 +47,12 @@ def parse_duration(value: object) -> float:
     Raises:
         ValueError: it is none of these, negative, or not finite; the message says what can be written.
     """
+    if type(value) is float and 0.0 <= value < math.inf:  # first, since it is asked for each wait
+        return value
     duration_s = math.nan
     if isinstance(value, bool):
         pass
-    elif isinstance(value, (int, float)):  # first, since it is asked for each wait
+    elif isinstance(value, (int, float)):
         duration_s = _as_float(value)
     elif isinstance(value, timedelta):
         duration_s = value.total_seconds()

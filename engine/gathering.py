@@ -74,14 +74,10 @@ class JobResult(Generic[R_co]):
         return value
 
 
-class _Entry(Wait, Generic[H]):
+class _Entry(Wait, Generic[H], kw_only=True, eq=False):
     """The wait for one handle."""
 
-    __slots__ = ("handle",)
-
-    def __init__(self, handle: H, inbox: "_Inbox") -> None:
-        super().__init__(handle.id, inbox)
-        self.handle = handle
+    handle: H
 
     def result(self) -> JobResult[Any]:
         """Return what became of the job; raises BrokerUnavailable, which is about all of them."""
@@ -146,12 +142,13 @@ class Window(Generic[H]):
             self._hear()
             self._fill()
         ready = self._ready
-        if not ready or not ready[0].done:
+        if not ready or (self._ordered and not ready[0].done):
             self._fill()
             if not ready or not ready[0].done:
                 return None
         entry = ready.popleft()
-        self._open.pop(entry, None)  # done, and perhaps not told of yet
+        if self._ordered:
+            self._open.pop(entry, None)  # done, and perhaps not told of yet
         return entry.handle, entry.result()
 
     @property
@@ -198,7 +195,7 @@ class Window(Generic[H]):
         told, still_open = self._inbox.told, self._open
         while told:
             for wait in told.popleft():
-                if wait.done and wait in still_open:
+                if (wait.record is not None or wait.error is not None) and wait in still_open:
                     del still_open[wait]
                     if not self._ordered and isinstance(wait, _Entry):
                         self._ready.append(wait)
@@ -210,7 +207,9 @@ class Window(Generic[H]):
         # Who is late takes in no more unless all those before were there: a wait of no time looks for each once.
         if self._is_drained or is_full or (self._open and self._is_late()):
             return
-        new: list[_Entry[H]] = [_Entry(handle, self._inbox) for handle in islice(self._coming, WINDOW_COUNT - held)]
+        inbox = self._inbox
+        coming = islice(self._coming, WINDOW_COUNT - held)
+        new: list[_Entry[H]] = [_Entry(handle.id, inbox, handle=handle) for handle in coming]
         self._is_drained = held + len(new) < WINDOW_COUNT
         self._last_s = None
         self._open.update(dict.fromkeys(new))

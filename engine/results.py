@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Any, Final
 
 from headrace.jobs.codec import ResultRecord
 from headrace.jobs.errors import BrokerUnavailable, WaitTimeout
@@ -26,15 +26,11 @@ from .deadlines import Deadlines
 FIRST_LOOK_S: Final = 1.0
 
 
-class _Sleeper(Wait):
+class _Sleeper(Wait, kw_only=True, eq=False):
     """A coroutine's wait."""
 
-    __slots__ = ("is_late", "place")
-
-    def __init__(self, job_id: str, inbox: "_LoopInbox") -> None:
-        super().__init__(job_id, inbox)
-        self.is_late = False
-        self.place = inbox.parking.place()
+    place: Any
+    is_late: bool = False
 
 
 class _LoopInbox:
@@ -120,15 +116,17 @@ class Results:
         inbox = self._inbox
         if inbox is None:
             inbox = self._inbox = _LoopInbox(self._looks.put)
-        wait = _Sleeper(job_id, inbox)
+        parking = inbox.parking
+        place = parking.place()
+        wait = _Sleeper(job_id, inbox, place=place)
         inbox.begin(wait)
         try:
             if timeout_s is None:
-                await inbox.parking.park(wait.place)
+                await parking.park(place)
             elif timeout_s > 0:
                 inbox.deadlines.add(wait, timeout_s)
                 try:
-                    await inbox.parking.park(wait.place)
+                    await parking.park(place)
                 finally:
                     inbox.deadlines.remove(wait, timeout_s)
             if wait.record is not None:

@@ -303,6 +303,19 @@ def unpack_record(data: bytes) -> ResultRecord:
     return record
 
 
+def unpack_records(packed: Sequence[bytes | None]) -> list[ResultRecord | None]:
+    """Read many, where there is one; raises Malformed for the first that cannot be read."""
+    records: list[ResultRecord | None] | None
+    try:
+        records = [None if data is None else _record(data) for data in packed]
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        records = None
+    if records is None or {record.version for record in records if record is not None} - {VERSION}:
+        # What is wrong, and with which, is found out one by one.
+        records = [None if data is None else unpack_record(data) for data in packed]
+    return records
+
+
 def _other_version(data: bytes) -> str:
     """Return what to say of bytes that another version wrote; empty for bytes of this one, or of no version at all."""
     try:

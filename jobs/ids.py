@@ -5,6 +5,7 @@ index. This file makes and takes apart; it decides nothing.
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -17,6 +18,8 @@ from .errors import InvalidArguments
 _QUEUE: Final = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
 _ENTRY: Final = re.compile(r"([0-9]{1,20})-(d?)([0-9]{1,20})")
 _ID: Final = re.compile(rf"({_QUEUE.pattern}):({_ENTRY.pattern})")
+#: Many, each with a line break behind it; 19 digits are always less than _NUMBER_MAX. Possessive: one try for each.
+_PLAIN_IDS: Final = re.compile(rf"(?:{_QUEUE.pattern}:[0-9]{{1,19}}-[0-9]{{1,19}}\n)*+")
 #: As a queue's name, so that it needs no quoting where an id does not, and `QUEUE:ID` can be taken apart.
 _CALLER: Final = re.compile(r"[A-Za-z0-9_.\-]{1,200}")
 #: Both halves of a stream entry's id are numbers of 64 bits.
@@ -39,6 +42,12 @@ class JobId(msgspec.Struct, frozen=True, gc=False):
     at_ms: int
     number: int
     delayed: bool
+
+
+def are_plain(job_ids: Sequence[str]) -> bool:
+    """Return whether all are ids that headrace gave to jobs that were not delayed; of many in one step of C."""
+    text = "".join([f"{job_id}\n" for job_id in job_ids])
+    return text.count("\n") == len(job_ids) and _PLAIN_IDS.fullmatch(text) is not None
 
 
 @lru_cache(maxsize=2048)  # a batch of ids is taken apart several times on its way

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from headrace.jobs import ids
 from headrace.jobs.codec import ResultRecord
 from headrace.jobs.errors import BrokerUnavailable, HeadraceError, Outlook, ResultUnavailable
@@ -43,30 +45,28 @@ class Inbox(Protocol):
         """Learn that these are done or were looked for; from any thread, must be short and must not raise."""
 
 
-class Wait:
+class Wait(msgspec.Struct, eq=False):
     """Somebody who waits for one job; done when there is a record or an error.
 
-    Args:
+    Attributes:
         job_id: The job, by whichever id.
         inbox: Told when something of this has changed, together with others of the same inbox.
-
-    Attributes:
         record: How the job ended.
         error: Why no record will ever come.
         was_answered: Whether it has been looked for, in vain or not.
+        has_left: Whether it is waited for no longer.
+        queue: With `rest`, where the watch has it; empty while it has not.
+        rest: What follows the colon in the id.
     """
 
-    __slots__ = ("error", "has_left", "inbox", "job_id", "queue", "record", "rest", "was_answered")
-
-    def __init__(self, job_id: str, inbox: Inbox) -> None:
-        self.job_id = job_id
-        self.inbox = inbox
-        self.record: ResultRecord | None = None
-        self.error: Exception | None = None
-        self.was_answered = False
-        self.has_left = False
-        self.queue = ""  #: with `rest`, where the watch has it; empty while it has not
-        self.rest = b""
+    job_id: str
+    inbox: Inbox
+    record: ResultRecord | None = None
+    error: Exception | None = None
+    was_answered: bool = False
+    has_left: bool = False
+    queue: str = ""
+    rest: bytes = b""
 
     @property
     def done(self) -> bool:
@@ -84,7 +84,11 @@ def tell(waits: Iterable[Wait]) -> None:
     """Tell inboxes of waits that were answered, each of its own together."""
     told: dict[Inbox, list[Wait]] = {}
     for wait in waits:
-        told.setdefault(wait.inbox, []).append(wait)
+        some = told.get(wait.inbox)
+        if some is None:
+            told[wait.inbox] = [wait]
+        else:
+            some.append(wait)
     for inbox, some in told.items():
         inbox.hear(some)
 
@@ -162,6 +166,7 @@ class Looks:
         self._left: deque[Wait] = deque()  #: who is to leave later
         self._thread: threading.Thread | None = None
         self._away = None
+        self._are_ended = False  #: whether most jobs had, when they were looked for last
 
     def _run_thread(self) -> None:
         if self._thread is None:
@@ -218,10 +223,30 @@ class Looks:
                 tell(waits)
 
     def _look_together(self, waits: Sequence[Wait]) -> None:
+        # Who reads results behind the workers finds nearly all of them there, and needs neither watch nor second look.
+        if self._are_ended:
+            waits = self._take(waits)
+        if waits:
+            self._look_and_follow(waits)
+
+    def _take(self, waits: Sequence[Wait]) -> list[Wait]:
+        """Answer those whose jobs have a record; return the others."""
+        records = self._broker.records([wait.job_id for wait in waits])
+        found = [wait for wait, record in zip(waits, records, strict=True) if record is not None]
+        self._are_ended = 2 * len(found) > len(waits)
+        self._have_untold([wait for wait in found if wait.queue])
+        for wait, record in zip(waits, records, strict=True):
+            if record is not None:
+                wait.answer(record)
+        tell(found)
+        return [wait for wait, record in zip(waits, records, strict=True) if record is None]
+
+    def _look_and_follow(self, waits: Sequence[Wait]) -> None:
         self._name(waits)
         waits = [wait for wait in waits if not wait.done and not wait.has_left]
         self._have_told(waits)
         records, gone = see(self._broker, dict.fromkeys(wait.job_id for wait in waits))
+        self._are_ended = 2 * len(records) > len(waits)
         self._have_untold([wait for wait in waits if wait.job_id in records or wait.job_id in gone])
         for wait in waits:
             error = missing(wait.job_id, existed=gone[wait.job_id]) if wait.job_id in gone else None
@@ -232,6 +257,8 @@ class Looks:
 
     def _name(self, waits: Sequence[Wait]) -> None:
         """Give those that were asked for by callers' own ids the ids of their jobs."""
+        if ids.are_plain([wait.job_id for wait in waits]):
+            return
         others = [wait for wait in waits if ids.parse(wait.job_id) is None]
         if not others:
             return

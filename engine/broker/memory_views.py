@@ -36,7 +36,7 @@ class MemoryViews:
         """Return the result records that are there."""
         with self._access.verb("records") as (state, now_ms):
             found = [state.results.get(_own_id(state, job_id, now_ms), now_ms) for job_id in job_ids]
-        return [None if record is None else codec.unpack_record(record) for record in found]
+        return codec.unpack_records(found)
 
     def alive(self, job_ids: Sequence[str]) -> list[bool]:
         """Return for each job whether it is there and has yet to end."""

@@ -96,10 +96,11 @@ def _done(keys: QueueKeys, source: Source, ttl_ms: int, group: list[Disposition]
         return _done(keys, source, ttl_ms, group[:half]) + _done(keys, source, ttl_ms, group[half:])
     size_bytes = sum([len(each.lease.body) for each in group if each.lease.counted])
     uniques = [disposition.unique for disposition in group] if group[0].unique else []
-    seven = (keys.workers, keys.jobs, keys.results, keys.delayed, keys.meta, keys.events, keys.unique)
+    own = keys.result + source.queue.encode() + b":"
+    named = (keys.workers, keys.jobs, keys.results, keys.delayed, keys.meta, keys.events, keys.unique, own)
     told = pack_plain(source.member, entries, group)
     command = script("settle").call(
-        seven,
+        named,
         source.member,
         GROUP,
         ttl_ms,

@@ -23,7 +23,7 @@ from ..redisio.connections import Command, Wires, raise_first
 from ..redisio.keys import GROUP, INTERRUPTION, RETURNED, Keys, results_place
 from ..redisio.scripts import run, script, teach
 from .redis_entries import read_fields
-from .redis_records import answered, asking
+from .redis_records import alone, beside
 from .views import SILENT_KEPT_S, JobView, PackedLetter, Progress, QueueView, unpack_progress, wrong_cursor
 
 #: Jobs in one script that looks whether they are there: it reads their entries, which may be large.
@@ -77,11 +77,18 @@ class RedisViews:
         ]
 
     def records(self, job_ids: Sequence[str]) -> list[ResultRecord | None]:
-        """Return the result records that are there, in one round trip; one more for callers' own ids."""
+        """Return the result records that are there.
+
+        In one round trip those of plain jobs that are done; one more where others are among them, and one for callers'
+        own ids.
+        """
         job_ids = self._resolved(job_ids)
-        commands, whose = asking(self._names, job_ids)
-        packed = answered(len(job_ids), whose, self._run(commands))
-        return [codec.unpack_record(data) if data is not None else None for data in packed]
+        packed: list[bytes | None] = [None] * len(job_ids)
+        self._fill(packed, *beside(self._names, job_ids))
+        if None in packed:
+            rest = [i for i, data in enumerate(packed) if data is None]
+            self._fill(packed, *alone(self._names, job_ids, rest))
+        return codec.unpack_records(packed)
 
     def alive(self, job_ids: Sequence[str]) -> list[bool]:
         """Return for each job whether it is there and has yet to end, in one round trip, many in one script."""
@@ -280,9 +287,17 @@ class RedisViews:
         raise_first(replies, self._where)
         return replies
 
+    def _fill(self, packed: list[bytes | None], commands: Sequence[Command], whose: Sequence[Sequence[int]]) -> None:
+        """Ask, and put what came where it belongs."""
+        for places, reply in zip(whose, self._run(commands), strict=True):
+            if any(reply):
+                for i, data in zip(places, reply, strict=True):
+                    packed[i] = data
+
     def _resolved(self, job_ids: Sequence[str]) -> Sequence[str]:
         """Return the ids, callers' own replaced by those of their jobs; unknown ones stay as they are."""
-        # Whether it is one of our own is known already, mostly.
+        if ids.are_plain(job_ids):
+            return job_ids
         others = [i for i, job_id in enumerate(job_ids) if ids.parse(job_id) is None]
         callers = {i: found for i in others if (found := ids.caller_id(job_ids[i]))}
         if not callers:

@@ -135,7 +135,7 @@ TABLE: Final = (
         name="{namespace}:{{Q}}:result:ID",
         type="string",
         expires=True,
-        holds="the packed result record of any other job; it counts where there are both",
+        holds="the packed result record of any other job; a job has one or the other",
         writers="settle_special.lua, cancel.lua; dead_retry.lua removes",
     ),
     KeyRule(
@@ -223,8 +223,8 @@ class QueueKeys(msgspec.Struct, frozen=True):
     control: bytes
 
 
-#: The fields that nearly all records have, encoded.
-_FIELDS: Final = {text: text.encode() for text in (*(f"{n:02}" for n in range(100)), *(f"-{n}" for n in range(10)))}
+#: The fields that nearly all records have, encoded; all that a plain job's id can end with.
+FIELDS: Final = {text: text.encode() for text in (*(f"{n:02}" for n in range(100)), *(f"-{n}" for n in range(10)))}
 
 
 def results_place(entry: str) -> tuple[str, bytes]:
@@ -232,7 +232,7 @@ def results_place(entry: str) -> tuple[str, bytes]:
 
     Two digits make a hundred neighbours at most, which servers keep as one packed list where their records are small.
     """
-    return entry[:-2], _FIELDS.get(entry[-2:]) or entry[-2:].encode()
+    return entry[:-2], FIELDS.get(entry[-2:]) or entry[-2:].encode()
 
 
 class Keys:

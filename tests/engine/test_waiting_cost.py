@@ -122,6 +122,29 @@ async def test_many_who_wait_cost_what_one_costs(engine: Engine, client: redis.R
     assert sum(spent.values()) <= 12, spent
 
 
+@pytest.mark.parametrize("bulk", [True, False], ids=["together", "each"])
+async def test_what_has_ended_is_read_without_watching(engine: Engine, client: redis.Redis, bulk: bool) -> None:
+    """Who reads behind the workers asks for records, a hundred by a command, and for nothing else."""
+    async with engine:
+        handles = await engine.job(name="again")(_add).submit_many([(1, 2)] * WAITERS)
+        async with engine.running():
+            assert [3] * WAITERS == await engine.gather(handles, timeout=DEADLINE_S)
+        before, got = commands(client), []
+
+        async def wait(job_id: str) -> None:
+            got.append(await engine.handle(job_id).result(timeout=DEADLINE_S))
+
+        if bulk:
+            got += await engine.gather(handles, timeout=DEADLINE_S)
+        else:
+            async with anyio.create_task_group() as group:
+                for handle in handles:
+                    group.start_soon(wait, handle.id)
+        spent = commands(client) - before
+    assert [3] * WAITERS == got
+    assert (True, 0, 0) == (spent["cmdstat_hmget"] <= 12, spent["cmdstat_mget"], spent["cmdstat_evalsha"]), spent
+
+
 def test_threads_that_wait_for_one_job_cost_what_one_costs(
     engine: Engine, client: redis.Redis, answered: set[Wait]
 ) -> None:

@@ -23,6 +23,7 @@ from headrace.jobs.codec import (
     repack,
     unpack_envelope,
     unpack_record,
+    unpack_records,
 )
 from headrace.jobs.disposition import DeadLetter, pack_letter, unpack_letter
 from headrace.jobs.errors import InvalidArguments
@@ -350,6 +351,10 @@ def test_records_and_letters_of_another_shape_are_malformed() -> None:
     for data in (good[:-1], b"", b"\x80", b"\x91" * 100_000, msgspec.msgpack.encode([2, "dead"])):
         with pytest.raises(Malformed):
             unpack_record(data)
+    for bad in (good[:-1], b"", msgspec.msgpack.encode([2, "dead"])):
+        with pytest.raises(Malformed):
+            unpack_records([None, good, bad, good])
+    assert [unpack_record(good), None] == unpack_records([good, None])
     for data in (b"", b"\x80", b"\x91" * 100_000, msgspec.msgpack.encode(letter)):
         with pytest.raises(Malformed):
             unpack_letter(data)

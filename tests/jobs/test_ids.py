@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.jobs.errors import InvalidArguments
-from headrace.jobs.ids import JobId, check_queue, numbered, parse
+from headrace.jobs.ids import JobId, are_plain, check_queue, numbered, parse
 
 QUEUES = st.text("abcXYZ019_.-", min_size=1, max_size=100)
 NUMBERS = st.integers(0, 2**64 - 1)
@@ -39,6 +39,27 @@ def test_any_text_is_an_id_or_none(text: str) -> None:
     """No text raises, and what is taken for an id is one."""
     parsed = parse(text)
     assert parsed is None or f"{parsed.queue}:{parsed.entry}" == text
+
+
+@given(st.lists(st.tuples(QUEUES, st.integers(0, 10**19 - 1), st.integers(0, 10**19 - 1))))
+def test_ids_of_jobs_that_were_not_delayed_are_plain(made: list[tuple[str, int, int]]) -> None:
+    """However many and of whatever queues."""
+    assert are_plain([f"{queue}:{at_ms}-{number}" for queue, at_ms, number in made])
+
+
+@given(st.lists(st.text()), st.lists(st.text("q:19-d\n")))
+def test_what_is_plain_are_ids(texts: list[str], near: list[str]) -> None:
+    """Each of them by itself, and of no delayed job."""
+    for each in (texts, near, ["q:1-1", *near]):
+        parsed = [parse(text) for text in each]
+        assert not are_plain(each) or all(found is not None and not found.delayed for found in parsed)
+
+
+@pytest.mark.parametrize("text", ["", "q:1-d1", "q:1-1\n", "q:1-1\nq:1-2", "order-7", "q:00000000000000000001-1"])
+def test_one_that_is_not_plain_is_enough(text: str) -> None:
+    """A delayed job's, a caller's own, two in one, and numbers that may be too large."""
+    assert are_plain(["q:1-1", "q:1-2"])
+    assert not are_plain(["q:1-1", text, "q:1-2"])
 
 
 @given(QUEUES, st.integers(0, 2**48), st.integers(0, 10**6), st.integers(0, 50), st.sampled_from(["", "d"]))

@@ -7,6 +7,7 @@
 --       5 {Q}:meta            hash    bytes: shrinks
 --       6 {Q}:events          stream  one packed batch of events, see jobs/events.py
 --       7 {Q}:unique:         string  what unique keys begin with; freed where they still are these jobs'
+--       8 {Q}:result:ID       string  read: what their own records' keys begin with, for jobs that ended otherwise before
 -- ARGV  1 the registration under which the entries were delivered
 --       2 the consumer group
 --       3 milliseconds that results are kept
@@ -68,7 +69,12 @@ local function keep_records(prefix, shared, only_new)
   for _, each in ipairs(heads) do
     local key, fields = prefix .. each, groups[each]
     for i = 1, only_new and #fields or 1, 2 do
-      local kept = only_new and redis.pcall('HSETNX', key, fields[i], fields[i + 1]) or redis.pcall('HSET', key, unpack(fields))
+      local kept
+      if not only_new then
+        kept = redis.pcall('HSET', key, unpack(fields))
+      elseif redis.call('EXISTS', KEYS[8] .. each .. fields[i]) == 0 then
+        kept = redis.pcall('HSETNX', key, fields[i], fields[i + 1])
+      end
       if type(kept) == 'table' then refused = refused or kept end
     end
     local left = redis.pcall('PTTL', key)

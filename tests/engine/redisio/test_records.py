@@ -73,8 +73,8 @@ def test_the_first_record_of_a_job_stands(opened: Open) -> None:
     assert [1, 2, 2] == values(worker, job_ids)
 
 
-def test_a_record_of_its_own_counts(opened: Open) -> None:
-    """A job that died has its record alone; settled again among others as done, it stays dead."""
+def test_a_job_that_died_gets_no_second_record(opened: Open, client: redis.Redis) -> None:
+    """It has its record alone; settled again among others as done, it stays dead, and one record is kept for each."""
     worker = opened("w1")
     job_ids = submit(worker, 2)
     leases = fetch(worker)
@@ -84,6 +84,33 @@ def test_a_record_of_its_own_counts(opened: Open) -> None:
     assert [State.DEAD, State.SUCCEEDED] == [
         view.record.status for view in worker.lookup(job_ids) if view and view.record
     ]
+    kept = sum(client.hlen(key) for key in client.scan_iter("headrace:{q}:results:*"))
+    assert (1, 1) == (kept, len(list(client.scan_iter("headrace:{q}:result:*"))))
+
+
+def test_records_of_all_kinds_are_found_together(opened: Open, client: redis.Redis) -> None:
+    """Of plain jobs one command for a hundred; one more for all the others, and none where there are no others."""
+    worker = opened("w1")
+    job_ids = submit(worker, 250)
+    leases = fetch(worker, 250)
+    worker.settle([dead(lease) if number % 50 == 7 else own(lease, number) for number, lease in enumerate(leases)])
+    asked = [*job_ids, "q:9-d1", "nothing", "q:1-1\nq:2-2"]
+
+    def calls() -> tuple[int, int]:
+        stats = client.info("commandstats")
+        return tuple(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("hmget", "mget"))
+
+    before = calls()
+    found = worker.records(asked)
+    once = calls()
+    plain = worker.records([job_id for number, job_id in enumerate(job_ids) if number % 50 != 7])
+    twice = calls()
+    assert [State.DEAD if number % 50 == 7 else State.SUCCEEDED for number in range(250)] == [
+        record.status for record in found[:250] if record
+    ]
+    assert ([None] * 3, 245) == (found[250:], len([record for record in plain if record]))
+    assert (True, 1) == (once[0] - before[0] <= 5, once[1] - before[1])
+    assert (True, 0) == (twice[0] - once[0] <= 5, twice[1] - once[1])
 
 
 def test_a_record_that_cannot_be_kept_is_told(opened: Open, client: redis.Redis) -> None:
