@@ -27,7 +27,7 @@ from headrace.jobs.outcome import Failure
 from headrace.jobs.results import error_of
 from headrace.jobs.states import State
 
-from ..http.records import PROBLEM, JobResult
+from ..http.records import PROBLEM, JobAnswer
 from .wire import Reply
 
 _NAMED: Final[Mapping[str, type[HeadraceError]]] = {
@@ -124,7 +124,7 @@ def unknown_fate(url: str, why: str) -> BrokerUnavailable:
     )
 
 
-def value_of(result: JobResult) -> Any:
+def value_of(result: JobAnswer) -> Any:
     """Return what a job returned, as JSON says it.
 
     Raises:
