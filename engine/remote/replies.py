@@ -106,6 +106,11 @@ def error_in(reply: Reply) -> HeadraceError:
     return kind(message)
 
 
+def error_named(name: str, message: str) -> HeadraceError:
+    """Return the error that the API names; a plain HeadraceError where a later version has one of its own."""
+    return _NAMED.get(name, HeadraceError)(message)
+
+
 def unreachable(url: str, why: str, advice: str = "") -> BrokerUnavailable:
     """Return the error for an API that does not answer."""
     todo = advice or "see that `headrace serve` runs there, and that the address is right"
