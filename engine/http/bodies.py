@@ -17,7 +17,7 @@ from litestar.exceptions import InternalServerException
 
 from headrace.jobs.errors import InvalidArguments
 
-from .problems import Refused
+from .problems import API_BUSY, Refused
 from .records import FORM, JSON
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def no_room() -> Refused:
         503,
         "the bodies of other requests take all the memory that the API has for them; send this one again in a moment",
         {"Retry-After": str(ROOM_RETRY_AFTER_S)},
+        name=API_BUSY,
     )
 
 

@@ -30,11 +30,36 @@ from headrace.jobs.states import State
 from ..http.records import PROBLEM, JobAnswer
 from .wire import Reply
 
+#: What somebody between says is shown up to here.
+_SHOWN_CHARS: Final = 300
+
+
+class ApiBusy(BrokerUnavailable):
+    """The API is there, and has no memory left for this request's body: nothing was done; send it again in a moment."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, outlook=Outlook.PASSES)
+
+
+class BatchRejected(InvalidArguments):
+    """Some of many jobs cannot be submitted; all others were.
+
+    Attributes:
+        rejected: For each its place among all jobs, from 0, and why; the first 10,000.
+        ids: Of those that were submitted.
+    """
+
+    def __init__(self, message: str, *, rejected: list[tuple[int, str]], ids: list[str]) -> None:
+        super().__init__(message)
+        self.rejected = rejected
+        self.ids = ids
+
+
 _NAMED: Final[Mapping[str, type[HeadraceError]]] = {
     kind.__name__: kind
     for kind in (
-        BrokerUnavailable, DuplicateJob, InvalidArguments, JobNotFound, PayloadTooLarge, QueueFull, ResultUnavailable,
-        UnknownHandler,
+        ApiBusy, BrokerUnavailable, DuplicateJob, InvalidArguments, JobNotFound, PayloadTooLarge, QueueFull,
+        ResultUnavailable, UnknownHandler,
     )
 }  # fmt: skip
 _BY_STATUS: Final[Mapping[int, type[HeadraceError]]] = {
@@ -51,22 +76,6 @@ _BY_STATUS: Final[Mapping[int, type[HeadraceError]]] = {
     503: BrokerUnavailable,
     504: BrokerUnavailable,
 }
-#: What somebody between says is shown up to here.
-_SHOWN_CHARS: Final = 300
-
-
-class BatchRejected(InvalidArguments):
-    """Some of many jobs cannot be submitted; all others were.
-
-    Attributes:
-        rejected: For each its place among all jobs, from 0, and why; the first 10,000.
-        ids: Of those that were submitted.
-    """
-
-    def __init__(self, message: str, *, rejected: list[tuple[int, str]], ids: list[str]) -> None:
-        super().__init__(message)
-        self.rejected = rejected
-        self.ids = ids
 
 
 class _Said(msgspec.Struct, frozen=True):
