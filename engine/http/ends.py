@@ -34,7 +34,7 @@ IDS_MAX_COUNT: Final = 1_000
 RESULTS_BYTES: Final = 4 * 1024 * 1024
 #: How many are looked for at first, when nobody knows how large their results are.
 LOOK_FIRST_COUNT: Final = 16
-#: How long to stay for others, for each that is left: some three times what it takes to have one looked for again.
+#: How long to stay for others, for each that is left: five times the 20 us that it takes to have one looked for again.
 STAY_S: Final = 0.0001
 #: How long the first looks may take, however short the wait; a server that is up answers within milliseconds.
 LOOKED_WITHIN_S: Final = 10.0
