@@ -156,6 +156,7 @@ class Asking:
         self._ended: list[_Ask] = []
         self._omitted: list[_Ask] = []
         self._lasting: BrokerUnavailable | None = None
+        self._has_left = False
         self._told: deque[Sequence[Wait]] = deque()
         self._portal = Portal.open()
         self._news = anyio.Event()
@@ -185,6 +186,7 @@ class Asking:
             self._looks.leave_later(tuple(self._waiting))
             raise
         finally:
+            self._has_left = True
             here = [wait for wait in self._waiting if not wait.has_left]
             if here:
                 self._looks.leave(here)
@@ -238,6 +240,8 @@ class Asking:
         return self._room.is_full or not self._waiting
 
     def _take_told(self) -> None:
+        if self._has_left:  # a look was under way; a thread may be writing the answer by now
+            self._told.clear()
         while self._told:
             for wait in self._told.popleft():
                 assert isinstance(wait, _Ask)

@@ -365,6 +365,22 @@ async def test_a_client_that_leaves_is_not_waited_for(monkeypatch: pytest.Monkey
     assert set() == waits
 
 
+async def test_what_is_told_too_late_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that was under way when the request left may tell of its jobs while the answer is being written."""
+    waits = put_waits(monkeypatch)
+    async with asking_gateway(MemoryBroker()) as (client, gateway):
+        job_id = await submit(client, "add")
+        late = ends.Asking(gateway._results.looks, [job_id])
+        with anyio.fail_after(DEADLINE_S):
+            await late.run(0)
+        (wait,) = waits
+        wait.answer(_record(b""))
+        late.hear([wait])
+        await anyio.wait_all_tasks_blocked()
+        answers = late.answers()
+    assert ([], [job_id]) == (answers.results, answers.waiting)
+
+
 async def test_large_answers_are_made_beside_the_loop(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes long to take apart is made in a thread, what does not in the loop."""
     threads: list[bool] = []
