@@ -167,7 +167,7 @@ class Window(Generic[H]):
                 self._last_s = now_s + FIRST_LOOK_S
             if now_s < self._last_s:
                 return self._last_s - now_s
-        raise self._too_long(self._timeout_s or 0.0)
+        raise waited_for_many(len(self._open), next(iter(self._open)).job_id, self._timeout_s or 0.0, self._looks.away)
 
     def close(self) -> None:
         """Wait for nobody any more."""
@@ -220,25 +220,26 @@ class Window(Generic[H]):
     def _is_late(self) -> bool:
         return self._ends_s is not None and time.monotonic() >= self._ends_s
 
-    def _too_long(self, waited_s: float) -> WaitTimeout:
-        away = self._looks.away
-        what = f"{len(self._open):,} of the jobs waited for, {next(iter(self._open)).job_id} among them,"
-        if away is None:
-            return WaitTimeout(
-                f"{what} had not ended after {waited_s:g} s; only the wait ended, the jobs go on: wait again for those "
-                f"that are left, wait longer, or see that workers read their queues (`headrace queues list`)"
-            )
-        error = WaitTimeout(
-            f"whether {what} have ended is not known after {waited_s:g} s: the server could not be asked; only the "
-            f"wait ended: ask again when the server is back ({away})"
-        )
-        error.__cause__ = unavailable_again(away)
-        return error
-
 
 def _drop(looks: Looks, still_open: dict[Wait, None]) -> None:
     looks.leave_later(still_open)
     still_open.clear()
+
+
+def waited_for_many(count: int, job_id: str, waited_s: float, away: BrokerUnavailable | None) -> WaitTimeout:
+    """Return the error of a wait that ended before so many jobs did, one of which is named, as far as is known."""
+    what = f"{count:,} of the jobs waited for, {job_id} among them,"
+    if away is None:
+        return WaitTimeout(
+            f"{what} had not ended after {waited_s:g} s; only the wait ended, the jobs go on: wait again for those "
+            f"that are left, wait longer, or see that workers read their queues (`headrace queues list`)"
+        )
+    error = WaitTimeout(
+        f"whether {what} have ended is not known after {waited_s:g} s: the server could not be asked; only the "
+        f"wait ended: ask again when the server is back ({away})"
+    )
+    error.__cause__ = unavailable_again(away)
+    return error
 
 
 class _Came:

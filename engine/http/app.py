@@ -29,7 +29,7 @@ from .heads import with_heads
 from .hot import fronted
 from .parameters import known_only, taken_by
 from .problems import problem_of_fault, problem_of_headrace, problem_of_http
-from .routes import dead, description, events, health, jobs, listing, metrics, queues, statistics, workers
+from .routes import dead, description, events, health, jobs, listing, metrics, queues, results, statistics, workers
 from .scopes import missing
 from .sending import taken
 from .tokens import endings
@@ -44,6 +44,7 @@ ROUTES: Final = (
     jobs.result,
     jobs.cancel,
     jobs.retry,
+    results.results,
     dead.listing,
     dead.show,
     dead.edit,

@@ -7,19 +7,23 @@ fault of this program. An Arriving belongs to one request, and owns what came of
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import anyio
 import anyio.abc
+import msgspec
 from litestar import Request
 from litestar.exceptions import InternalServerException
 
-from .problems import Refused
-from .records import FORM
+from headrace.jobs.errors import InvalidArguments
+
+from .problems import API_BUSY, Refused
+from .records import FORM, JSON
 
 if TYPE_CHECKING:
     from litestar.types import HTTPReceiveMessage
 
+T = TypeVar("T")
 #: What is held of a body at most that came while nobody asked for it; a few pieces, as servers hand them over.
 AHEAD_MAX_BYTES: Final = 256 * 1024
 #: Bodies that are large end within seconds over any network that they are worth being sent by.
@@ -75,12 +79,30 @@ async def whole(request: Request[Any, Any, Any]) -> bytes:
         return b"".join(found)
 
 
+async def record_in(request: Request[Any, Any, Any], shape: type[T]) -> T:
+    """Return the record that a body is, as JSON.
+
+    Raises:
+        InvalidArguments: a field is wrong or unknown.
+        Refused: 400: it is no JSON; 415: it is of another media type; and what `whole` raises.
+    """
+    media_type(request, (JSON,))
+    body = await whole(request)
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        raise InvalidArguments(f"the body: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, f"the body is no JSON object: {shown(error)}") from None
+
+
 def no_room() -> Refused:
     """Return the refusal of a body for which the bodies of other requests leave no room."""
     return Refused(
         503,
         "the bodies of other requests take all the memory that the API has for them; send this one again in a moment",
         {"Retry-After": str(ROOM_RETRY_AFTER_S)},
+        name=API_BUSY,
     )
 
 

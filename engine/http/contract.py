@@ -29,6 +29,7 @@ from ..observe.fleet import WorkerView
 from ..observe.statistics import Statistics
 from ..version import VERSION
 from .answers import EVER_NEW
+from .ends import JobAnswers, JobsAsked
 from .gateway import Gateway
 from .handler_schemas import JOB
 from .letters import DeadEdit, DeadItem, DeadPage, DeadRetried, DeadRetry
@@ -43,9 +44,9 @@ from .records import (
     BatchReport,
     Cancelled,
     Health,
+    JobAnswer,
     JobRecord,
     JobRequest,
-    JobResult,
     JobStatus,
     Problem,
     Readiness,
@@ -155,6 +156,16 @@ class TakesDeadRetry(Operation):
 
 
 @dataclass
+class TakesIds(Operation):
+    """An operation whose body says which jobs."""
+
+    def __post_init__(self) -> None:
+        """Say so."""
+        schema = Reference(ref="#/components/schemas/JobsAsked")
+        self.request_body = RequestBody({JSON: OpenAPIMediaType(schema=schema)}, required=True)
+
+
+@dataclass
 class GivesStatistics(Operation):
     """An operation that answers with the statistics, which are written before they reach the route."""
 
@@ -232,7 +243,9 @@ _RECORDS: Final = (
     BatchReport,
     JobRecord,
     JobPage,
-    JobResult,
+    JobAnswer,
+    JobsAsked,
+    JobAnswers,
     DeadItem,
     DeadPage,
     DeadEdit,

@@ -9,17 +9,17 @@ import math
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import msgspec
 
 from headrace.config import limits, logger
 from headrace.config.settings import Settings
 from headrace.jobs import codec, ids
-from headrace.jobs.errors import BrokerUnavailable, QueueFull, ResultUnavailable, UnknownHandler, WaitTimeout
-from headrace.jobs.plain import plain
+from headrace.jobs.errors import BrokerUnavailable, QueueFull, UnknownHandler, WaitTimeout
 from headrace.jobs.registry import Registry
 from headrace.jobs.results import missing
 from headrace.jobs.states import ENDED, State
@@ -29,20 +29,21 @@ from .. import admin, inspect
 from ..broker.control import OpenBroker, cancel_one
 from ..broker.courier import Courier
 from ..broker.port import FirstId, Submission
-from ..broker.views import JobView, QueueView
+from ..broker.views import QueueView
 from ..client import Client
 from ..loops.gauges import card_of
 from ..observe.fleet import FleetRecord, HandlerCard, WorkerView
 from ..observe.statistics import Statistics
 from ..packing import bound_of, submission_of
 from ..results import Results
+from .ends import Asking, answer_of
 from .feed import Feed
 from .held import Held
 from .letters import Letters
 from .listing import JobPage, Search, Sought
 from .metrics import Exposition
 from .parts import Fate, publish_part
-from .records import JobFault, JobRecord, JobRequest, JobResult, JobStatus, Retried
+from .records import JobAnswer, JobRecord, JobRequest, JobStatus, Retried
 from .vitals import Vitals
 
 log = logger("headrace.http")
@@ -57,6 +58,8 @@ RETRY_AFTER_MAX_S: Final = 60
 PAUSED_RETRY_AFTER_S: Final = 10
 READING_THREADS_COUNT: Final = 4
 WRITING_THREADS_COUNT: Final = 4
+#: Some 5 ms of taking results apart and writing them as JSON: more is done beside the requests of others.
+ANSWERED_ASIDE_FROM_BYTES: Final = 256 * 1024
 
 
 class Fleet(msgspec.Struct, frozen=True):
@@ -272,7 +275,7 @@ class Gateway:
             await anyio.lowlevel.checkpoint()  # a broker in this process is looked at in the loop itself
         return page
 
-    async def result(self, job_id: str, wait_s: float) -> tuple[JobResult, bool]:
+    async def result(self, job_id: str, wait_s: float) -> tuple[JobAnswer, bool]:
         """Return how a job ended, and whether it has.
 
         Args:
@@ -296,7 +299,28 @@ class Gateway:
         view = await self._results.view(job_id)
         if view is None or view.state is None or (view.state in ENDED and view.record is None):
             raise missing(job_id, existed=view is not None)
-        return _result(view), view.record is not None
+        return answer_of(view), view.record is not None
+
+    async def results(self, job_ids: Sequence[str], wait_s: float) -> bytes:
+        """Return how those of many jobs ended that have, as the JSON of JobAnswers.
+
+        Args:
+            job_ids: The jobs.
+            wait_s: Seconds to wait until at least one has ended.
+
+        Raises:
+            BrokerUnavailable: the server is away.
+        """
+        asking = Asking(self._results.looks, job_ids)
+        with anyio.CancelScope() as scope:
+            self._waits.add(scope)
+            try:
+                await asking.run(0.0 if self._ending else wait_s)
+            finally:
+                self._waits.discard(scope)
+        if asking.size_bytes < ANSWERED_ASIDE_FROM_BYTES:
+            return msgspec.json.encode(asking.answers())
+        return await anyio.to_thread.run_sync(lambda: msgspec.json.encode(asking.answers()))
 
     async def queues(self) -> list[QueueView]:
         """Return the depths of every queue; raises BrokerUnavailable."""
@@ -357,16 +381,3 @@ class Gateway:
         """End the waits and let go of the thread that submits; whoever opened the broker closes it. In its loop."""
         self.end_waits()
         self._client.close()
-
-
-def _result(view: JobView) -> JobResult:
-    record = view.record
-    status = str(view.state)
-    if record is None:
-        return JobResult(view.id, status)
-    if record.status == State.SUCCEEDED and record.note is not None:
-        raise ResultUnavailable(f"job {view.id} ({record.name}) succeeded, but {record.note}")
-    fields: dict[str, Any] = inspect.outcome_fields(view)
-    if "error" in fields:
-        return JobResult(view.id, status, error=JobFault(**fields["error"]))
-    return JobResult(view.id, status, value=plain(fields["result"]))

@@ -45,14 +45,23 @@ STATUSES: Final[Mapping[type[HeadraceError], int]] = {
 }
 #: The embedded server, or a failover, is back within seconds.
 BROKER_RETRY_AFTER_S: Final = 2
+#: What the clients raise where the API has no room for a request; a BrokerUnavailable that soon passes.
+API_BUSY: Final = "ApiBusy"
 _INSIDE: Final = "the server met a fault of its own; its log says which. Send the request again, or report it"
 
 
 class Refused(HTTPException):
-    """A request that is refused as it is, with the reason."""
+    """A request that is refused as it is, with the reason.
 
-    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+    Attributes:
+        name: The name of the error that headrace's clients raise for it; None where the status says it all.
+    """
+
+    def __init__(
+        self, status: int, detail: str, headers: dict[str, str] | None = None, *, name: str | None = None
+    ) -> None:
         super().__init__(detail=detail, status_code=status, headers=headers)
+        self.name = name
 
 
 def problem_of_http(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -71,7 +80,8 @@ def problem_of_http(request: Request[Any, Any, Any], error: Exception) -> Respon
         detail = f"there is nothing at {root}{request.url.path}; {root}/openapi.json lists what there is"
     if isinstance(error, ValidationException):
         detail = _invalid(error)
-    return respond(error.status_code, detail or error.detail, headers=headers)
+    name = error.name if isinstance(error, Refused) else None
+    return respond(error.status_code, detail or error.detail, headers=headers, name=name)
 
 
 def problem_of_headrace(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -89,7 +99,7 @@ def problem_of_fault(request: Request[Any, Any, Any], error: Exception) -> Respo
 def answer_to(error: Exception, gateway: Gateway, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
     """Return the status, further headers and the problem that answer an error; a fault inside is logged."""
     if isinstance(error, Refused):
-        return error.status_code, dict(error.headers or {}), body(error.status_code, error.detail)
+        return error.status_code, dict(error.headers or {}), body(error.status_code, error.detail, error.name)
     status = status_of(error)
     if status is None:
         return 500, {}, _fault(error, method, path)
@@ -123,9 +133,11 @@ def status_of(error: Exception) -> int | None:
     return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), None)
 
 
-def respond(status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> Response[bytes]:
+def respond(
+    status: int, detail: str, *, headers: Mapping[str, str] | None = None, name: str | None = None
+) -> Response[bytes]:
     """Return a problem as a response."""
-    return Response(body(status, detail), status_code=status, headers=headers, media_type=PROBLEM)
+    return Response(body(status, detail, name), status_code=status, headers=headers, media_type=PROBLEM)
 
 
 def body(status: int, detail: str, name: str | None = None) -> bytes:

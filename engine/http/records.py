@@ -208,7 +208,7 @@ class JobFault(msgspec.Struct, frozen=True):
     reason: str | None
 
 
-class JobResult(msgspec.Struct, frozen=True):
+class JobAnswer(msgspec.Struct, frozen=True):
     """How a job ended: `value` where it succeeded, else `error`; neither while it has not ended.
 
     Attributes:

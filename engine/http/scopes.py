@@ -23,6 +23,7 @@ NEEDS: Final[Mapping[str, Need]] = {
     "GET /v1/jobs/{job_id:str}/result": "read",
     "POST /v1/jobs/{job_id:str}/cancel": "admin",
     "POST /v1/jobs/{job_id:str}/retry": "admin",
+    "POST /v1/results": "read",
     "GET /v1/queues": "read",
     "POST /v1/queues/{queue:str}/pause": "admin",
     "POST /v1/queues/{queue:str}/resume": "admin",

@@ -16,9 +16,11 @@ from headrace.config import units
 from headrace.jobs.errors import HeadraceError
 from headrace.jobs.events import Event
 
+from ..gathering import JobResult, value_or_error
 from . import calls, many
 from .feeding import Feeding
 from .options import TIMEOUT_S, client_options, httpx_module, why_lost
+from .results import Gathering, id_of, many_of, reading
 from .verbs import Verbs
 from .wire import Call, Lost, Pause, Reply, Send
 
@@ -167,6 +169,50 @@ class Client(Verbs):
     def handle(self, job_id: str) -> RemoteHandle:
         """Return a handle for a job whose id is known."""
         return RemoteHandle(self, job_id)
+
+    def results(
+        self, handles: Iterable[RemoteHandle | str], *, timeout: calls.Span | None = None, ordered: bool = False
+    ) -> Generator[tuple[RemoteHandle, JobResult[Any]]]:
+        """Return an iterator over `(handle, result)`, as the jobs end; one that failed ends nothing.
+
+        `result.value` is what the handler returned and raises where the job failed; `result.error` says why. Of a long
+        or endless iterable up to 1,000 are held at a time. Waits through outages of the server.
+
+        Args:
+            handles: Handles or ids of jobs; for an id its handle is given back.
+            timeout: Seconds (or a timedelta, or "30s") to wait for all of them; None waits as long as it takes.
+            ordered: Give results in the order of the handles.
+
+        Raises:
+            WaitTimeout: while reading, when some of those held had not ended in time; of these, what was known to have
+                is given out before, or where they are ordered what stood before the first that had not.
+            InvalidArguments: one id was given in place of many.
+        """
+        timeout_s = None if timeout is None else units.parse_duration(timeout)
+        return reading(self.call, Gathering(self.options, handles, self.handle, timeout_s, ordered))
+
+    def gather(
+        self,
+        handles: Iterable[RemoteHandle | str],
+        *,
+        timeout: calls.Span | None = None,
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """Return the values of all these jobs, in the order of the handles.
+
+        Args:
+            handles: As for `results`.
+            timeout: As for `results`.
+            return_exceptions: Give the errors of jobs that failed in place of their values, instead of raising the
+                first that there is; the other jobs go on either way.
+
+        Raises:
+            what `handle.result()` does, and what `results` does.
+        """
+        every, found = list(many_of(handles)), {}
+        for handle, result in self.results(every, timeout=timeout):
+            found[handle.id] = value_or_error(result) if return_exceptions else result.value
+        return [found[id_of(handle)] for handle in every]
 
     def events(self, after: str | None = None, queue: str | None = None) -> Generator[Event]:
         """Yield what happens, from the place behind `after` on; connects again where the connection ends.

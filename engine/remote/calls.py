@@ -20,7 +20,7 @@ from ..admin import Purged
 from ..broker.views import QueueView
 from ..http.letters import DeadItem, DeadPage, DeadRetried
 from ..http.listing import JobPage
-from ..http.records import Cancelled, JobRecord, JobResult, JobStatus, Retried
+from ..http.records import Cancelled, JobAnswer, JobRecord, JobStatus, Retried
 from ..observe.fleet import WorkerView
 from ..observe.statistics import Statistics
 from ..results import too_long
@@ -144,7 +144,7 @@ def result(options: ClientOptions, job_id: str, timeout_s: float | None) -> Call
         except BrokerUnavailable as error:
             raise too_long(job_id, timeout_s or 0.0, error) from error
         if reply.status == 200:
-            return value_of(understood(options, reply, JobResult))
+            return value_of(understood(options, reply, JobAnswer))
         if ends_s is not None and time.monotonic() >= ends_s:
             raise _waited(job_id, timeout_s)
 

@@ -27,14 +27,39 @@ from headrace.jobs.outcome import Failure
 from headrace.jobs.results import error_of
 from headrace.jobs.states import State
 
-from ..http.records import PROBLEM, JobResult
+from ..http.records import PROBLEM, JobAnswer
 from .wire import Reply
+
+#: What somebody between says is shown up to here.
+_SHOWN_CHARS: Final = 300
+
+
+class ApiBusy(BrokerUnavailable):
+    """The API is there, and has no memory left for this request's body: nothing was done; send it again in a moment."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, outlook=Outlook.PASSES)
+
+
+class BatchRejected(InvalidArguments):
+    """Some of many jobs cannot be submitted; all others were.
+
+    Attributes:
+        rejected: For each its place among all jobs, from 0, and why; the first 10,000.
+        ids: Of those that were submitted.
+    """
+
+    def __init__(self, message: str, *, rejected: list[tuple[int, str]], ids: list[str]) -> None:
+        super().__init__(message)
+        self.rejected = rejected
+        self.ids = ids
+
 
 _NAMED: Final[Mapping[str, type[HeadraceError]]] = {
     kind.__name__: kind
     for kind in (
-        BrokerUnavailable, DuplicateJob, InvalidArguments, JobNotFound, PayloadTooLarge, QueueFull, ResultUnavailable,
-        UnknownHandler,
+        ApiBusy, BrokerUnavailable, DuplicateJob, InvalidArguments, JobNotFound, PayloadTooLarge, QueueFull,
+        ResultUnavailable, UnknownHandler,
     )
 }  # fmt: skip
 _BY_STATUS: Final[Mapping[int, type[HeadraceError]]] = {
@@ -51,22 +76,6 @@ _BY_STATUS: Final[Mapping[int, type[HeadraceError]]] = {
     503: BrokerUnavailable,
     504: BrokerUnavailable,
 }
-#: What somebody between says is shown up to here.
-_SHOWN_CHARS: Final = 300
-
-
-class BatchRejected(InvalidArguments):
-    """Some of many jobs cannot be submitted; all others were.
-
-    Attributes:
-        rejected: For each its place among all jobs, from 0, and why; the first 10,000.
-        ids: Of those that were submitted.
-    """
-
-    def __init__(self, message: str, *, rejected: list[tuple[int, str]], ids: list[str]) -> None:
-        super().__init__(message)
-        self.rejected = rejected
-        self.ids = ids
 
 
 class _Said(msgspec.Struct, frozen=True):
@@ -106,6 +115,11 @@ def error_in(reply: Reply) -> HeadraceError:
     return kind(message)
 
 
+def error_named(name: str, message: str) -> HeadraceError:
+    """Return the error that the API names; a plain HeadraceError where a later version has one of its own."""
+    return _NAMED.get(name, HeadraceError)(message)
+
+
 def unreachable(url: str, why: str, advice: str = "") -> BrokerUnavailable:
     """Return the error for an API that does not answer."""
     todo = advice or "see that `headrace serve` runs there, and that the address is right"
@@ -124,7 +138,7 @@ def unknown_fate(url: str, why: str) -> BrokerUnavailable:
     )
 
 
-def value_of(result: JobResult) -> Any:
+def value_of(result: JobAnswer) -> Any:
     """Return what a job returned, as JSON says it.
 
     Raises:

@@ -39,8 +39,10 @@ from headrace.engine.http.problems import STATUSES
 from headrace.engine.remote.feeding import Feeding
 from headrace.engine.remote.options import why_lost
 from headrace.engine.remote.patience import retry_after_s
+from headrace.engine.remote.replies import ApiBusy
 from headrace.engine.remote.stream import Stream, Told
 from headrace.engine.remote.wire import Reply
+from headrace.jobs.errors import Outlook
 
 DONE = answer(202, {"id": "default:1-0", "status": "queued"})
 SECRET = "hr_very-secret-token"
@@ -123,6 +125,16 @@ def test_errors_are_the_engines(kind: type[HeadraceError]) -> None:
         with pytest.raises(kind, match="what happened") as caught:
             client.submit("add")
         assert type(caught.value) is kind
+
+
+def test_an_api_without_room_is_told_from_a_server_that_is_away() -> None:
+    """It is tried again as for any 503, and then is an ApiBusy: a BrokerUnavailable that passes by itself."""
+    busy = answer(503, {"detail": "no memory", "error": "ApiBusy"})
+    with scripted(*[busy] * 50) as server, Client(server.url, timeout=0.3) as client:
+        with pytest.raises(ApiBusy, match="no memory") as caught:
+            client.submit("add")
+        assert (True, Outlook.PASSES) == (isinstance(caught.value, BrokerUnavailable), caught.value.outlook)
+        assert 1 < len(server.heard) < 50
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,14 @@
 A route reads its request and writes its answer; what is between is in letters.py. No state.
 """
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import msgspec
 from litestar import Request, Response, delete, get, patch, post
 from litestar.params import FromPath, QueryParameter
 
-from headrace.jobs.errors import InvalidArguments
-
-from ..bodies import media_type, shown, whole
+from ..bodies import record_in
 from ..contract import TakesDeadEdit, TakesDeadRetry, gateway_of, problems, written
 from ..letters import PAGE_MAX_COUNT, DeadEdit, DeadItem, DeadPage, DeadRetried, DeadRetry
-from ..problems import Refused
-from ..records import JSON
-
-T = TypeVar("T")
 
 
 @get("/v1/dead", operation_id="getDead", summary="List dead jobs", responses=problems(422))
@@ -46,7 +39,7 @@ async def show(request: Request[Any, Any, Any], job_id: FromPath[str]) -> Respon
 )
 async def edit(request: Request[Any, Any, Any], job_id: FromPath[str]) -> Response[DeadItem]:
     """Give a dead job other arguments, which are checked where its handler is known; it stays dead until retried."""
-    return written(await gateway_of(request).letters.edit(job_id, await _body(request, DeadEdit)))
+    return written(await gateway_of(request).letters.edit(job_id, await record_in(request, DeadEdit)))
 
 
 @delete(
@@ -71,21 +64,4 @@ async def drop(request: Request[Any, Any, Any], job_id: FromPath[str]) -> None:
 )
 async def retry(request: Request[Any, Any, Any]) -> Response[DeadRetried]:
     """Queue dead jobs again under their ids, with all their attempts; for more than `limit`, ask again."""
-    return written(await gateway_of(request).letters.retry(await _body(request, DeadRetry)))
-
-
-async def _body(request: Request[Any, Any, Any], shape: type[T]) -> T:
-    """Read a body.
-
-    Raises:
-        InvalidArguments: a field is wrong or unknown.
-        Refused: 400: it is no JSON; 415: it is of another media type.
-    """
-    media_type(request, (JSON,))
-    body = await whole(request)
-    try:
-        return msgspec.json.decode(body, type=shape)
-    except msgspec.ValidationError as error:
-        raise InvalidArguments(f"the body: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise Refused(400, f"the body is no JSON object: {shown(error)}") from None
+    return written(await gateway_of(request).letters.retry(await record_in(request, DeadRetry)))

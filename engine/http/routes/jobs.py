@@ -27,8 +27,8 @@ from ..records import (
     PROBLEM,
     BatchReport,
     Cancelled,
+    JobAnswer,
     JobRecord,
-    JobResult,
     JobStatus,
     Retried,
 )
@@ -118,7 +118,7 @@ async def result(
     wait_s: Annotated[
         float, QueryParameter(ge=0, le=WAIT_MAX_S, description="Seconds to wait for its end.", required=False)
     ] = 0.0,
-) -> Response[JobResult]:
+) -> Response[JobAnswer]:
     """Return what the handler returned, or why it did not; 202 while the job has not ended."""
     ended, has_ended = await gateway_of(request).result(job_id, wait_s)
     return written(ended, 200 if has_ended else 202)
