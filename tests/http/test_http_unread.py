@@ -183,6 +183,7 @@ class Peer:
 
     def __init__(self, api: Serving, window_bytes: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", api.port), timeout=DEADLINE_S)
+        self._ends_s = time.monotonic() + DEADLINE_S
         self.wire = H2Connection(H2Configuration(client_side=True))
         self.wire.local_settings = Settings(
             client=True, initial_values={SettingCodes.INITIAL_WINDOW_SIZE: window_bytes, SettingCodes.ENABLE_PUSH: 0}
@@ -202,7 +203,8 @@ class Peer:
         self.socket.sendall(self.wire.data_to_send())
 
     def events(self) -> list[Any]:
-        """Return what comes next; nothing once the connection has ended."""
+        """Return what comes next; nothing once the connection has ended, which pings may not put off for ever."""
+        assert time.monotonic() < self._ends_s
         data = b""
         with contextlib.suppress(ConnectionResetError):
             data = self.socket.recv(65_536)
