@@ -207,8 +207,14 @@ HTTP_ACCEPT_BACKLOG_COUNT: Final = 4_096
 HTTP_IDLE_PRESSED_S: Final = 2.0
 #: Requests of one HTTP/2 connection at a time: as many as the standard recommends at least.
 HTTP2_STREAMS_MAX: Final = 100
-#: What a response may have waiting for one HTTP/2 request; with the streams it bounds a connection at 6 MiB.
+#: What a response may have waiting in the server below for one HTTP/2 request, beside the piece that comes last.
 HTTP2_SEND_BUFFER_BYTES: Final = 64 * _KIB
+#: A frame's usual size: what an answer over HTTP/2 is cut into, so that it waits where it can be seen and let go.
+HTTP2_PIECE_BYTES: Final = 16 * _KIB
+#: Up to here an answer over HTTP/2 goes out in one piece: most do, and a hundred of them hold less than a large one.
+HTTP2_AT_ONCE_BYTES: Final = 4 * _KIB
+#: What answers over HTTP/2 take that their clients have not taken yet, over all connections; as bodies that come in.
+HTTP2_UNREAD_BYTES: Final = 256 * _MIB
 #: A silent HTTP/2 peer is asked whether it is there, and has as long for its answer: a vanished one is found in 40 s.
 HTTP2_PING_INTERVAL_S: Final = 20
 #: No bound (0): a batch is submitted while it is read, and takes no more memory for being long; queues have their own.

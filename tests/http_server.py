@@ -51,7 +51,7 @@ class Serving:
 
 
 @contextmanager
-def serving(folder: Path, toml: str, *, url: str = AWAY, first: str = "") -> Iterator[Serving]:
+def serving(folder: Path, toml: str, *, url: str = AWAY, first: str = "", program: str = "") -> Iterator[Serving]:
     """Yield a process that serves with these settings, on a free port of loopback, and end it.
 
     Args:
@@ -59,13 +59,20 @@ def serving(folder: Path, toml: str, *, url: str = AWAY, first: str = "") -> Ite
         toml: Lines of its section [http], and sections behind it.
         url: Its broker.
         first: Settings outside sections.
+        program: What runs before `headrace serve`, in its process.
     """
     text = f'url = "{url}"\nlog_level = "debug"\n{first}\n[http]\nport = 0\n{toml}\n'
     (folder / "headrace.toml").write_text(text, encoding="utf-8")
     log = folder / "log"
+    command = ["-m", "headrace", "serve"]
+    if program:
+        command = [
+            "-c",
+            f"{program}\nimport sys\nsys.argv[1:] = ['serve']\nfrom headrace.engine.cli.app import main\nmain()",
+        ]
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "headrace", "serve"],
+            [sys.executable, *command],
             cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
         )  # fmt: skip
     try:

@@ -92,7 +92,8 @@ def make_app(gateway: Gateway, *, guarded: bool = True, by_length: bool = False)
     app.state.taken = taken_by(app.routes)
     settings = gateway.settings
     # The hot route streams nothing, so it stands before the deadline of streams.
-    behind: ASGIApp = fronted(taken(answered(app), limits.HTTP_STREAM_SEND_TIMEOUT_S), gateway)
+    sending = taken(answered(app), limits.HTTP_STREAM_SEND_TIMEOUT_S, gateway.unread)
+    behind: ASGIApp = fronted(sending, gateway)
     if guarded or settings.http.tokens:
         behind = gated(behind, Gate(settings))
     behind = paced(behind, settings.http.body_timeout_s, by_length=by_length)

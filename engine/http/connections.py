@@ -23,11 +23,10 @@ import msgspec
 
 from headrace.config import limits
 
+from .unread import Peer, Unread
+
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Receive, Scope, Send
-
-#: Address and port, as both the socket and the server's scope have them.
-Peer = tuple[str, str]
 
 SWEEP_S: Final = 1.0
 #: Sockets that are looked at in a row: some 0.3 ms.
@@ -68,6 +67,7 @@ class Idle:
         self._ended_s: dict[Peer, float] = {}
         self._known: dict[int, tuple[Peer, float]] = {}
         self._unsent: dict[int, tuple[int, float]] = {}
+        self._stuck: set[int] = set()
 
     @property
     def count(self) -> int:
@@ -89,8 +89,15 @@ class Idle:
         """Return whether a peer has had no request since a time on the monotonic clock; on the loop."""
         return peer not in self._under_way and self._ended_s.get(peer, -1.0) <= since_s
 
+    def is_stuck(self, inode: int) -> bool:
+        """Return whether a connection's peer took nothing for so long that no request of it matters; on the loop."""
+        return inode in self._stuck
+
     def overdue(self, found: Mapping[int, Found], now_s: float) -> list[Found]:
         """Return the connections that are to be closed, unless a request has come meanwhile, see `is_idle`.
+
+        Requests under way keep their connection, but not for ever where nothing of it is taken (`is_stuck`): over
+        HTTP/2 the next one may always be under way. After twice the time their own deadlines have spoken.
 
         In a thread or on the loop, one call at a time.
 
@@ -113,6 +120,12 @@ class Idle:
         idle = sorted((max(since_s, self._unsent[at][1]), at) for since_s, at in still if not self._unsent[at][0])
         unread = [(self._unsent[at][1], at) for _, at in still if self._unsent[at][0]]
         stalled = [inode for since_s, inode in unread if now_s - since_s >= limits.HTTP_STREAM_SEND_TIMEOUT_S]
+        self._stuck = {
+            inode
+            for inode, (unsent_bytes, since_s) in self._unsent.items()
+            if unsent_bytes and now_s - since_s >= 2 * limits.HTTP_STREAM_SEND_TIMEOUT_S
+        }
+        stalled += self._stuck.difference(stalled)
         over = stalled + [inode for since_s, inode in idle if now_s - since_s >= self._timeout_s]
         spare = max(1, int(self._connections_max * _SPARE_SHARE))
         wanted = len(found) - (self._connections_max - spare)
@@ -149,16 +162,20 @@ def noting(app: "ASGIApp", idle: Idle) -> "ASGIApp":
     return noted
 
 
-async def sweep(idle: Idle, port: int) -> None:
-    """Close the connections to a port of this process that are overdue, again and again until cancelled."""
+async def sweep(idle: Idle, port: int, unread: Unread) -> None:
+    """Close the connections to a port of this process that are overdue or given up, again and again until cancelled."""
     known: dict[int, Found] = {}
     while True:
         await anyio.sleep(SWEEP_S)
         now_s = time.monotonic()
         known, over = await anyio.to_thread.run_sync(_judge, idle, port, known, now_s)
         for each in over:
-            if idle.is_idle(each.peer, now_s):
+            if idle.is_stuck(each.inode) or idle.is_idle(each.peer, now_s):
                 close(each)
+        if unread.has_connections:
+            by_peer = {each.peer: each for each in known.values()}
+            for peer in unread.closing(by_peer.keys(), now_s):
+                close(by_peer[peer])
 
 
 def _judge(idle: Idle, port: int, known: Mapping[int, Found], now_s: float) -> tuple[dict[int, Found], list[Found]]:

@@ -44,6 +44,7 @@ from .listing import JobPage, Search, Sought
 from .metrics import Exposition
 from .parts import Fate, publish_part
 from .records import JobAnswer, JobRecord, JobRequest, JobStatus, Retried
+from .unread import Unread
 from .vitals import Vitals
 
 log = logger("headrace.http")
@@ -89,6 +90,7 @@ class Gateway:
         waits: Whether the broker waits for a server.
         letters: The dead letters.
         held: What bodies take whose rest is on its way.
+        unread: What answers take that wait for their clients.
     """
 
     def __init__(self, broker: OpenBroker, settings: Settings, registry: Registry | None = None) -> None:
@@ -96,6 +98,7 @@ class Gateway:
         self.waits = broker.waits
         self._broker = broker
         self.held = Held(max(limits.HTTP_BODIES_HELD_BYTES, settings.http.body_max_bytes))
+        self.unread = Unread(limits.HTTP2_UNREAD_BYTES)
         self._registry = Registry() if registry is None else registry
         self._bound = bound_of(settings)
         self._client = Client(broker, self._bound)

@@ -29,6 +29,7 @@ from ..observe.histogram import BOUNDS_S
 from ..observe.merging import merge_handlers
 from ..observe.metrics import OTHERS
 from ..observe.process import ProcessWatch
+from ..observe.report import HandlerReport
 from ..observe.statistics import ProcessFigures
 from ..observe.summary import drain_eta_s
 from ..version import VERSION
@@ -46,6 +47,9 @@ _NAMED: Final[dict[str, Callable[..., Metric]]] = {
     "histogram": HistogramMetricFamily,
     "info": InfoMetricFamily,
 }
+
+
+_NOT_RUN: Final = HandlerReport()
 
 
 class QueueRecord(msgspec.Struct, frozen=True):
@@ -234,13 +238,15 @@ def _bounded(views: Sequence[QueueView], named: dict[str, None]) -> Iterator[Que
 
 
 def _handlers(workers: Iterable[FleetRecord]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield each handler that a worker declares, and as one what else came its way."""
+    """Yield each handler that a worker declares, and as one what else came its way.
+
+    One that has not run yet is there with zeros: a series that began at 1 would show no increase.
+    """
     for worker in workers:
-        declared = worker.handlers
-        others = [report for name, report in worker.report.handlers.items() if name not in declared]
-        for name, report in worker.report.handlers.items():
-            if name in declared:
-                yield (worker.worker, name), report
+        reports = worker.report.handlers
+        others = [report for name, report in reports.items() if name not in worker.handlers]
+        for name in worker.handlers:
+            yield (worker.worker, name), reports.get(name, _NOT_RUN)
         if others:
             yield (worker.worker, OTHERS), merge_handlers(others)
 

@@ -160,7 +160,7 @@ async def _serve(gateway: Gateway, bind: str, port: int) -> None:
     async with plain_group() as group:
         stops = await group.start(_signals)
         group.start_soon(_announce, bind, port, "http" if gateway.settings.http.tls_cert is None else "https")
-        group.start_soon(sweep, idle, port)
+        group.start_soon(sweep, idle, port, gateway.unread)
         group.start_soon(watch.lag.run)
         if await _ended(serving, stops):
             reason = serving.exception()

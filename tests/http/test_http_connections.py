@@ -60,8 +60,20 @@ def test_a_client_that_still_reads_is_not_idle() -> None:
     assert [0, 0] == [look(0, 200.0), look(0, 209.9)]
     assert 1 == look(0, 210.0)
     assert [0, 0, 1] == [look(500, 300.0), look(500, 300.0 + stay_s - 1), look(500, 300.0 + stay_s)]
+
+
+def test_a_request_under_way_keeps_a_connection_that_takes_nothing_for_a_time_only() -> None:
+    """Over HTTP/2 the next request may always be under way: after twice the time nothing of it matters any more."""
+    idle = Idle(10.0, 100)
+    stay_s = limits.HTTP_STREAM_SEND_TIMEOUT_S
+
+    def look(unsent_bytes: int, now_s: float) -> tuple[int, bool]:
+        return len(idle.overdue({1: Found(1, 1, peer(1), unsent_bytes)}, now_s)), idle.is_stuck(1)
+
     idle.began(peer(1))
-    assert 0 == look(500, 1_000.0)
+    assert [(0, False)] * 3 == [look(500, 0.0), look(500, stay_s), look(500, 2 * stay_s - 1)]
+    assert ((1, True), False) == (look(500, 2 * stay_s), idle.is_idle(peer(1), 2 * stay_s))
+    assert [(0, False)] * 2 == [look(400, 2 * stay_s + 1), look(0, 1_000.0)]
 
 
 @pytest.mark.redis_core

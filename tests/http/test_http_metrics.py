@@ -115,6 +115,15 @@ async def test_no_counter_falls_when_a_worker_leaves() -> None:
     )  # fmt: skip
 
 
+async def test_counters_begin_at_zero_before_the_first_run() -> None:
+    """A handler that has not run has its counters at 0: what goes from nothing to 1 shows no increase to alert on."""
+    broker = MemoryBroker()
+    publish(broker, "w1", report=WorkerReport())
+    samples = await scrape(broker)
+    for name in ("headrace_dead_jobs_total", "headrace_completed_runs_total"):
+        assert [0.0] == values(samples, name, worker="w1", handler="add")
+
+
 async def test_histograms_are_whole_and_cumulative() -> None:
     """Buckets rise to the count, each run is in the first bucket that holds it, and the sum is close."""
     broker = MemoryBroker()

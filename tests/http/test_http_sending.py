@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from headrace.engine.http.sending import taken
+from headrace.engine.http.unread import Unread
 from servers import start_valkey
 from stream_scene import DEADLINE_S
 
@@ -24,7 +25,7 @@ limits.HTTP_STREAM_SEND_TIMEOUT_S = 0.5
 from headrace.engine.http.serve import serve
 serve(url=sys.argv[1], drain_timeout=60, http={"port": 0})
 """
-SCOPE: Any = {"type": "http", "path": "/x"}
+SCOPE: Any = {"type": "http", "path": "/x", "http_version": "1.1", "client": ("127.0.0.1", 1)}
 START: Any = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]}
 
 
@@ -56,7 +57,7 @@ async def test_a_streamed_answer_that_is_not_taken_ends() -> None:
             await anyio.sleep_forever()
 
     with anyio.fail_after(DEADLINE_S):
-        await taken(app, 0.02)(SCOPE, nothing, send)
+        await taken(app, 0.02, Unread(1000))(SCOPE, nothing, send)
     assert (3, ["closed"]) == (len(sent), over)
 
 
@@ -73,7 +74,7 @@ async def test_a_faulty_application_is_still_told() -> None:
         return
 
     with pytest.raises(ValueError, match="a fault"):
-        await taken(app, 0.02)(SCOPE, nothing, send)
+        await taken(app, 0.02, Unread(1000))(SCOPE, nothing, send)
 
 
 @pytest.mark.redis_core
