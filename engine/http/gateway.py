@@ -366,7 +366,13 @@ def _result(view: JobView) -> JobResult:
         return JobResult(view.id, status)
     if record.status == State.SUCCEEDED and record.note is not None:
         raise ResultUnavailable(f"job {view.id} ({record.name}) succeeded, but {record.note}")
-    fields: dict[str, Any] = inspect.outcome_fields(view)
-    if "error" in fields:
-        return JobResult(view.id, status, error=JobFault(**fields["error"]))
-    return JobResult(view.id, status, value=plain(fields["result"]))
+    try:
+        fields: dict[str, Any] = inspect.outcome_fields(view)
+        if "error" in fields:
+            return JobResult(view.id, status, error=JobFault(**fields["error"]))
+        return JobResult(view.id, status, value=plain(fields["result"]))
+    except RecursionError:
+        raise ResultUnavailable(
+            f"job {view.id} ({record.name}) succeeded, but its value is nested too deeply to be written as JSON; have "
+            f"the handler return flatter data"
+        ) from None

@@ -98,6 +98,20 @@ async def test_what_was_kept_decides(view: Any, status: int, expected: Any) -> N
             assert {"id": "q:1-0", "status": "succeeded", "value": expected} == response.json()
 
 
+async def test_a_value_that_is_nested_too_deeply_is_a_410() -> None:
+    """A value that a worker could keep, but that JSON cannot be made of, is no fault of the API: 410 says why."""
+    broker = MemoryBroker()
+    # Lists of one item each, written by hand: 900 levels are few enough to be unpacked.
+    deep = msgspec.Raw(b"\x91" * 900 + b"\xc0")
+    record = ResultRecord(codec.VERSION, "succeeded", deep, None, "add", 1, 1, 1, 2, None)
+    view = JobView(id="q:1-0", queue="q", state=State.SUCCEEDED, record=record)
+    broker.lookup = lambda ids: [view for _ in ids]  # type: ignore[method-assign]
+    async with asking(broker) as client:
+        status, detail = problem(await client.get("/v1/jobs/q:1-0/result"))
+    assert 410 == status
+    assert "job q:1-0 (add) succeeded, but its value is nested too deeply" in detail
+
+
 @pytest.mark.parametrize("wait_s", ["-1", "61", "x", "nan"])
 async def test_waiting_is_bounded(wait_s: str) -> None:
     """A wait outside 0 to 60 seconds is a 400 that names it."""
