@@ -14,6 +14,7 @@ import pytest
 
 from headrace import (
     AsyncClient,
+    BatchRejected,
     Client,
     DuplicateJob,
     InvalidArguments,
@@ -22,7 +23,6 @@ from headrace import (
     JobNotFound,
     UnknownHandler,
 )
-from headrace.engine.remote.replies import BatchRejected
 from host_scene import hosted
 from servers import start_valkey
 
@@ -164,7 +164,7 @@ def test_a_client_works_in_one_loop_after_another(url: str) -> None:
         warnings.simplefilter("ignore", ResourceWarning)  # what is left open in asyncio's loops says so
         assert [3] * 4 == [anyio.run(ask, backend=backend) for backend in ("asyncio", "asyncio", "trio", "asyncio")]
         assert 1 >= len([loop for loop in client._opened if hasattr(loop, "is_closed")])
-        del client
+        client._opened.clear()
         gc.collect()
 
 
