@@ -68,7 +68,7 @@ class EventStream(Response[bytes]):
         try:
             with follower.scope:
                 async with plain_group() as group:
-                    group.start_soon(_until_gone, receive, group.cancel_scope)
+                    group.start_soon(until_gone, receive, group.cancel_scope)
                     group.start_soon(feed.pump)
                     await self._talk(send)
                     group.cancel_scope.cancel()
@@ -102,7 +102,8 @@ class EventStream(Response[bytes]):
                 text = await follower.next()
 
 
-async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+async def until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    """Cancel a scope once a request's client has gone; its body has been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
