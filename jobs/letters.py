@@ -34,8 +34,8 @@ def check_reason(word: str) -> str:
         import difflib
 
         near = difflib.get_close_matches(word, REASONS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InvalidArguments(f"reason {word!r}: no job is dead for that; {hint}There are: {', '.join(REASONS)}")
+        listed = f"did you mean {near[0]!r}? There are" if near else "there are"
+        raise InvalidArguments(f"reason {word!r}: no job is dead for that; {listed}: {', '.join(REASONS)}")
     return word
 
 

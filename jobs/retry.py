@@ -10,6 +10,7 @@ import msgspec
 
 from headrace.config import limits
 
+from .codec import COUNT_MAX
 from .failures import qualified_name
 from .outcome import Failure
 
@@ -44,8 +45,9 @@ class Retry(msgspec.Struct, frozen=True):
     but_not: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or not 1 <= self.attempts < 2**32:
-            raise ValueError(f"Retry(attempts={self.attempts!r}): give the number of tries in all, at least 1")
+        count = self.attempts
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= COUNT_MAX:
+            raise ValueError(f"Retry(attempts={count!r}): give the number of tries in all, from 1 to {COUNT_MAX:,}")
         for field, least, most in _BOUNDS:
             value = getattr(self, field)
             # Asked this way round, NaN is refused too.

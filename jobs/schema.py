@@ -60,15 +60,16 @@ def _fits(schema: Mapping[str, Any], value: Any) -> bool:
     if "anyOf" in schema:
         return any(_fits(option, value) for option in schema["anyOf"])
     if "enum" in schema:
-        return value in schema["enum"] or isinstance(value, (list, dict))
+        return isinstance(value, (list, dict)) or any(
+            type(value) is type(word) and value == word for word in schema["enum"]
+        )
     kind = schema.get("type")
     # What has a format (a date, a decimal, bytes as base64) has several forms on the wire: the worker judges.
     if not isinstance(kind, str) or kind not in _CLASSES or "format" in schema or "contentEncoding" in schema:
         return True
     if isinstance(value, bool):
         return kind == "boolean"
-    if kind == "integer" and isinstance(value, float):
-        return value.is_integer()
+    # 1.0 is an integer to JSON Schema, and to no worker.
     return isinstance(value, _CLASSES[kind])
 
 

@@ -68,4 +68,9 @@ def _duration_s(text: str) -> float:
         datetime.now(UTC) + timedelta(seconds=duration_s)
     except (ValueError, OverflowError) as error:
         raise click.BadParameter(str(error), param_hint="--expires") from None
+    if not duration_s:
+        raise click.BadParameter(
+            f"{text!r}: the token would never hold; leave --expires out for one that holds for ever",
+            param_hint="--expires",
+        )
     return duration_s

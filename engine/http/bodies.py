@@ -37,9 +37,11 @@ def media_type(request: Request[Any, Any, Any], accepted: tuple[str, ...]) -> st
     posts across origins, so a form with an Origin is refused.
 
     Raises:
-        Refused: 415: it is another.
+        Refused: 415: it is another, or the body is compressed.
     """
     headers = request.headers
+    if (coding := headers.get("content-encoding", "")) and not is_plain(coding):
+        raise compressed(coding)
     named = headers.get("content-type", "").partition(";")[0].strip().lower()
     if named in accepted or (named == FORM and "origin" not in headers):
         return named
@@ -60,6 +62,20 @@ def unread_type(named: str, *accepted: str) -> str:
             f"it: with an Origin no form is read; send it as {wanted}, or without the Origin"
         )
     return f"the body's Content-Type is {repr(named) if named else 'none'}; send it as {wanted}"
+
+
+def is_plain(coding: str) -> bool:
+    """Return whether a Content-Encoding leaves a body as it is."""
+    return coding.strip().lower() in {"", "identity"}
+
+
+def compressed(coding: str) -> Refused:
+    """Return the refusal of a body that is compressed: its jobs would all be taken for malformed."""
+    return Refused(
+        415,
+        f"the body's Content-Encoding is {coding!r}, and bodies are read as they come; send it uncompressed",
+        {"Accept-Encoding": "identity"},
+    )
 
 
 def shown(error: Exception) -> str:

@@ -71,7 +71,7 @@ _MEANINGS: Final[Mapping[int, str]] = {
     409: "There is such a job already.",
     410: "The job has ended, and its record or value is gone.",
     413: "The body is larger than http.body_max or, of a batch, http.batch_max; or the job than max_payload.",
-    415: "The body is of another media type.",
+    415: "The body is of another media type, or compressed.",
     422: "A field or an argument is wrong; the detail names it.",
     429: "The queue is full; Retry-After says when to come again.",
     500: "A fault of the server's own.",

@@ -270,17 +270,23 @@ class Asking:
 
 
 def answer_of(view: JobView) -> JobAnswer:
-    """Return how a job ended; raises ResultUnavailable where it succeeded and its value was not kept."""
+    """Return how a job ended; raises ResultUnavailable where its value was not kept or is too deep."""
     record = view.record
     status = str(view.state)
     if record is None:
         return JobAnswer(view.id, status)
     if record.status == State.SUCCEEDED and record.note is not None:
         raise ResultUnavailable(f"job {view.id} ({record.name}) succeeded, but {record.note}")
-    fields: dict[str, Any] = inspect.outcome_fields(view)
-    if "error" in fields:
-        return JobAnswer(view.id, status, error=JobFault(**fields["error"]))
-    return JobAnswer(view.id, status, value=plain(fields["result"]))
+    try:
+        fields: dict[str, Any] = inspect.outcome_fields(view)
+        if "error" in fields:
+            return JobAnswer(view.id, status, error=JobFault(**fields["error"]))
+        return JobAnswer(view.id, status, value=plain(fields["result"]))
+    except RecursionError:
+        raise ResultUnavailable(
+            f"job {view.id} ({record.name}) succeeded, but its value is nested too deeply to be written as JSON; have "
+            f"the handler return flatter data"
+        ) from None
 
 
 def _found(job_id: str, record: ResultRecord) -> JobAnswer | HeadraceError:
@@ -289,7 +295,7 @@ def _found(job_id: str, record: ResultRecord) -> JobAnswer | HeadraceError:
         return answer_of(JobView(id=job_id, queue="", state=State(record.status), record=record))
     except HeadraceError as error:
         return error
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError) as error:
         return ResultUnavailable(f"job {job_id} ({record.name}) has ended, but its result cannot be read here: {error}")
 
 

@@ -86,7 +86,7 @@ class EventStream(Response[bytes]):
     async def _talk(self, send: Send) -> None:
         """Send events until the client takes them no more."""
         follower, pace = self._follower, self._pace
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})  # middlewares add to it
         # An id without data is no event, but whoever is cut off before the first one knows where to go on.
         text = f"retry: {limits.HTTP_STREAM_RETRY_MS}\nid: {follower.place}\n\n".encode()
         while True:

@@ -14,14 +14,13 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from headrace.jobs.errors import InvalidArguments
 
-from .bodies import no_room, shown, unread_type
+from .bodies import compressed, is_plain, no_room, shown, unread_type
 from .gateway import Gateway
 from .held import Held
 from .problems import TOO_LARGE, Refused, answer_to
-from .records import FORM, JSON, PROBLEM, JobRequest
+from .records import FORM, IDEMPOTENCY_KEY_MAX_CHARS, JSON, PROBLEM, JobRequest
 
 PATH: Final = "/v1/jobs"
-IDEMPOTENCY_KEY_MAX_CHARS: Final = 255
 _decode = msgspec.json.Decoder(JobRequest).decode
 _encode = msgspec.json.Encoder().encode
 _JSON: Final = JSON.encode()
@@ -94,7 +93,8 @@ def _checked(headers: Headers, max_bytes: int) -> str:
     """Return the idempotency key, empty for none, after a look at the headers.
 
     Raises:
-        Refused: 415: the body is of another media type; 413: it is announced as too large; 400: the key is none.
+        Refused: 415: the body is of another media type, or compressed; 413: it is announced as too large; 400: the key
+            is none.
     """
     named, key, from_page = b"", "", False
     for name, value in headers:
@@ -107,6 +107,8 @@ def _checked(headers: Headers, max_bytes: int) -> str:
             key = idempotency_key(value)
         elif name == b"origin":
             from_page = True
+        elif name == b"content-encoding" and not is_plain(coding := value.decode("latin-1")):
+            raise compressed(coding)
     if named != _JSON:
         named = named.partition(b";")[0].strip().lower()
         # A plain `curl -d` calls JSON a form; a browser, which sends an Origin with a form, must not be able to.

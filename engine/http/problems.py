@@ -6,7 +6,7 @@ A fault inside is logged with its traceback and answered without it. No state.
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
 from litestar import Request, Response
@@ -27,6 +27,7 @@ from headrace.jobs.errors import (
 
 from .contract import MOUNTED_AT
 from .gateway import Gateway
+from .heads import allowed
 from .records import PROBLEM, Problem
 from .wording import in_http
 
@@ -73,13 +74,12 @@ def problem_of_http(request: Request[Any, Any, Any], error: Exception) -> Respon
     detail = _DETAILS.get(error.status_code, "") if not isinstance(error, Refused) else error.detail
     root: str = request.scope.get(MOUNTED_AT, "")  # type: ignore[assignment]  # our own word beside ASGI's
     if error.status_code == 405:
-        detail = (
-            f"{request.method} is not a method of {root}{request.url.path}; it takes {headers.get('allow', 'others')}"
-        )
+        headers["allow"] = allowed(request.url.path)
+        detail = f"{request.method} is not a method of {root}{request.url.path}; it takes {headers['allow']}"
     if error.status_code == 404 and not isinstance(error, Refused):
         detail = f"there is nothing at {root}{request.url.path}; {root}/openapi.json lists what there is"
     if isinstance(error, ValidationException):
-        detail = _invalid(error)
+        detail = _invalid(error, request)
     name = error.name if isinstance(error, Refused) else None
     return respond(error.status_code, detail or error.detail, headers=headers, name=name)
 
@@ -158,11 +158,23 @@ async def send_problem(
     await send({"type": "http.response.body", "body": content, "more_body": False})
 
 
-def _invalid(error: ValidationException) -> str:
-    """Say which parameters of the path or the query are wrong."""
+def _invalid(error: ValidationException, request: Request[Any, Any, Any]) -> str:
+    """Say which parameters of the path or the query are wrong, and what is right where that is one of a few words."""
     extra = error.extra if isinstance(error.extra, list) else []
-    shown = [f"{item.get('key', '?')}: {item.get('message', '')}" for item in extra if isinstance(item, dict)]
+    taken = request.route_handler.parsed_fn_signature.parameters
+    shown = []
+    for item in filter(lambda each: isinstance(each, dict), extra):
+        words = _words(taken[item["key"]].annotation) if item.get("key") in taken else []
+        said = f"{item.get('key', '?')}: {item.get('message', '')}"
+        shown.append(f"{said}; it is one of {', '.join(words)}" if words else said)
     return "; ".join(shown) or error.detail
+
+
+def _words(kind: Any) -> list[str]:
+    """Return the words of which a parameter is one; none where it may be others."""
+    if get_origin(kind) is Literal:
+        return [str(word) for word in get_args(kind)]
+    return [word for part in get_args(kind) for word in _words(part)]
 
 
 #: What is said of a body that is too large.

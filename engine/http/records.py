@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from headrace.config import limits
+from headrace.jobs.codec import COUNT_MAX
 from headrace.jobs.submission import UNSET, SubmitOptions, submit_options
 from headrace.jobs.unique import KEY_MAX_CHARS
 
@@ -18,6 +19,7 @@ from ..broker.views import Progress
 
 #: A full queue refuses, and the client is told when to come again: a request that waits holds a connection.
 REJECTING: Final = SubmitOptions(on_full="reject")
+IDEMPOTENCY_KEY_MAX_CHARS: Final = 255
 Seconds = Annotated[float, Meta(ge=0, le=limits.PERIOD_MAX_S)]
 
 
@@ -49,7 +51,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     expires_s: Annotated[
         Seconds | None, Meta(description="Seconds from its submission after which it is not started any more.")
     ] = None
-    attempts: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Tries in all.")] = None
+    attempts: Annotated[Annotated[int, Meta(ge=1, le=COUNT_MAX)] | None, Meta(description="Tries in all.")] = None
 
     unique: Annotated[
         Annotated[str, Meta(min_length=1, max_length=KEY_MAX_CHARS)] | None,

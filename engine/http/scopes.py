@@ -58,10 +58,22 @@ def needed(method: str, path: str) -> Need:
     """
     if need := NEEDS.get(f"{method} {path}"):
         return need
-    wanted = f"{method} /{_SLASHES.sub('/', path.strip('/'))}"  # as the router takes /v1//stats/ for /v1/stats
+    wanted = f"{method} {_plain(path)}"
     if need := NEEDS.get(wanted):
         return need
     return next((found for pattern, found in _PATTERNS if pattern.fullmatch(wanted)), ELSE)
+
+
+def methods_of(path: str) -> list[str]:
+    """Return the methods of the routes at a path, none where there is no route.
+
+    Args:
+        path: A request's path, without what the application is mounted below.
+    """
+    wanted = _plain(path)
+    routes = [route.split(" ", 1) for route in NEEDS]
+    own = [method for method, known in routes if known == wanted]  # as for the router, before those with parameters
+    return own or [method for method, known in routes if _pattern(known).fullmatch(wanted)]
 
 
 def missing(routes: Iterable[tuple[str, str]]) -> list[str]:
@@ -74,6 +86,11 @@ def path_below(root_path: str, path: str) -> str:
     if root_path and path.startswith(root_path) and path[len(root_path) : len(root_path) + 1] in ("", "/"):
         return path[len(root_path) :] or "/"
     return path
+
+
+def _plain(path: str) -> str:
+    """Return a path as the router has it, which takes /v1//stats/ for /v1/stats."""
+    return f"/{_SLASHES.sub('/', path.strip('/'))}"
 
 
 def _pattern(route: str) -> re.Pattern[str]:

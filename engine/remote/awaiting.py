@@ -1,15 +1,18 @@
 """`headrace.AsyncClient`: the HTTP API from asyncio and trio, with the engine's words and the engine's errors.
 
-It keeps connections, speaks HTTP/2 over TLS, and sends again what may be sent again. Opened at first use; one event
-loop owns it, and it owns its pool.
+It keeps connections, speaks HTTP/2 over TLS, and sends again what may be sent again. Opened at first use, in each event
+loop that uses it; it owns a pool for each.
 """
 
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio
+import anyio.lowlevel
 
 from headrace.config import units
 from headrace.jobs.errors import HeadraceError
@@ -97,7 +100,9 @@ class AsyncClient(AsyncVerbs):
     ) -> None:
         self.options = client_options(url, token, timeout, verify, os.environ)
         self._transport = transport
-        self._http: Any = None
+        #: httpx's clients by event loop: a connection is its loop's, and of no use to another.
+        self._opened: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<AsyncClient {self.options.url}>"
@@ -111,8 +116,9 @@ class AsyncClient(AsyncVerbs):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close its connections; the next call opens new ones."""
-        http, self._http = self._http, None
+        """Close its connections of this event loop; the next call opens new ones."""
+        with self._lock:
+            http = self._opened.pop(_loop(), None)
         if http is not None:
             with anyio.CancelScope(shield=True):
                 await http.aclose()
@@ -253,8 +259,25 @@ class AsyncClient(AsyncVerbs):
         return Reply(response.status_code, dict(response.headers), response.content)
 
     def open(self) -> Any:
-        """Return httpx's client, which is made at first use."""
-        if self._http is None:
-            httpx = httpx_module()
-            self._http = httpx.AsyncClient(transport=self._transport, **self.options.for_httpx(httpx))
-        return self._http
+        """Return httpx's client of this event loop, which is made at first use."""
+        loop = _loop()
+        with self._lock:
+            http = self._opened.get(loop)
+            if http is None:
+                self._forget_closed()
+                httpx = httpx_module()
+                http = self._opened[loop] = httpx.AsyncClient(
+                    transport=self._transport, **self.options.for_httpx(httpx)
+                )
+            return http
+
+    def _forget_closed(self) -> None:
+        """Let go of what was left open in loops that have ended; asyncio's connections hold on to theirs."""
+        for loop in list(self._opened):
+            if hasattr(loop, "is_closed") and loop.is_closed():
+                del self._opened[loop]
+
+
+def _loop() -> Any:
+    """Return what stands for the running event loop: asyncio's loop itself, or trio's token."""
+    return anyio.lowlevel.current_token().native_token

@@ -14,13 +14,14 @@ from urllib.parse import quote
 import msgspec
 
 from headrace.config import units
-from headrace.jobs.errors import BrokerUnavailable, HeadraceError, InvalidArguments, WaitTimeout
+from headrace.jobs.errors import BrokerUnavailable, HeadraceError, InvalidArguments, JobNotFound, WaitTimeout
+from headrace.jobs.ids import check_queue
 
 from ..admin import Purged
 from ..broker.views import QueueView
 from ..http.letters import DeadItem, DeadPage, DeadRetried
 from ..http.listing import JobPage
-from ..http.records import Cancelled, JobAnswer, JobRecord, JobStatus, Retried
+from ..http.records import IDEMPOTENCY_KEY_MAX_CHARS, Cancelled, JobAnswer, JobRecord, JobStatus, Retried
 from ..observe.fleet import WorkerView
 from ..observe.statistics import Statistics
 from ..results import too_long
@@ -66,8 +67,28 @@ def post(options: ClientOptions, path: str, shape: type[T], *, repeatable: bool)
 
 
 def job_path(job_id: str, *more: str) -> str:
-    """Return the path of a job, or of something below it."""
-    return "/".join(("/v1/jobs", quote(job_id, safe=":"), *more))
+    """Return the path of a job, or of something below it; raises what `id_in_path` does."""
+    return "/".join(("/v1/jobs", id_in_path(job_id), *more))
+
+
+def id_in_path(job_id: str) -> str:
+    """Return an id as a part of a path.
+
+    Raises:
+        JobNotFound: no job has such an id, and in a path it would lead somewhere else.
+        InvalidArguments: it is no text.
+    """
+    if not isinstance(job_id, str):
+        raise InvalidArguments(f"{job_id!r} cannot be a job's id: give the text that a submission returned")
+    if "/" in job_id or not job_id.strip("."):
+        raise JobNotFound(f"there is no job {job_id!r} here; check the id")
+    return quote(job_id, safe=":", errors="replace")
+
+
+def queue_path(queue: str, verb: str) -> str:
+    """Return the path of a queue's verb; raises InvalidArguments where no queue has such a name."""
+    part = check_queue(queue)
+    return f"/v1/queues/{part if part.strip('.') else part.replace('.', '%2E')}/{verb}"  # dots alone would be steps
 
 
 def job_of(
@@ -87,14 +108,17 @@ def job_of(
         others: What the call takes beside them; for the message.
 
     Raises:
-        InvalidArguments: an option is unknown, or is none of its kind.
+        InvalidArguments: an option is unknown, or one of all this is none of its kind.
     """
     unknown = sorted(set(options) - _WORDS.keys())
     if unknown:
         raise InvalidArguments(
             f"{unknown[0]}= is no option of a submission over HTTP; it takes {', '.join((*_WORDS, *others))}"
         )
-    job: dict[str, Any] = {"name": name, "args": list(args), "kwargs": dict(kwargs or {})}
+    try:
+        job: dict[str, Any] = {"name": name, "args": list(args), "kwargs": dict(kwargs or {})}
+    except (TypeError, ValueError) as error:
+        raise InvalidArguments(f"{name}(): give args as a tuple or list, kwargs as a dict: {error}") from None
     for word, value in options.items():
         field = _WORDS[word]
         if value is None:
@@ -126,7 +150,7 @@ def packed(name: str, job: Mapping[str, Any]) -> bytes:
 def submit(options: ClientOptions, job: dict[str, Any], key: str | None, on_full: str) -> Call[str]:
     """Submit a job and return its id; under a key, the caller's or one of its own, so that it may be sent again."""
     _check_on_full(on_full)
-    headers = {**JSON, "idempotency-key": key or new_key()}
+    headers = {**JSON, "idempotency-key": new_key() if key is None else _checked_key(key)}
     content = packed(job["name"], job)
     request = Request(method="POST", path="/v1/jobs", content=content, headers=headers, repeatable=True)
     status: JobStatus = yield from asked(options, request, JobStatus, waits_for_room=on_full == "wait")
@@ -169,12 +193,12 @@ def retry(options: ClientOptions, job_id: str) -> Call[bool]:
 
 def queue_verb(options: ClientOptions, queue: str, verb: str) -> Call[QueueView]:
     """Pause or resume a queue."""
-    return post(options, f"/v1/queues/{quote(queue, safe='')}/{verb}", QueueView, repeatable=True)
+    return post(options, queue_path(queue, verb), QueueView, repeatable=True)
 
 
 def purge(options: ClientOptions, queue: str) -> Call[int]:
     """End what waits in a queue; return how many jobs that were."""
-    found: Purged = yield from post(options, f"/v1/queues/{quote(queue, safe='')}/purge", Purged, repeatable=False)
+    found: Purged = yield from post(options, queue_path(queue, "purge"), Purged, repeatable=False)
     return found.purged
 
 
@@ -184,12 +208,17 @@ def dead_edit(
     """Give a dead job other arguments."""
     change: dict[str, Any] = {} if args is None else {"args": list(args)}
     content = packed(job_id, change if kwargs is None else {**change, "kwargs": dict(kwargs)})
-    path = f"/v1/dead/{quote(job_id, safe=':')}"
+    path = f"/v1/dead/{id_in_path(job_id)}"
     return asked(options, Request(method="PATCH", path=path, content=content, headers=JSON), DeadItem)
 
 
 def dead_retry(options: ClientOptions, ids: Sequence[str] | None, **choice: str | int | None) -> Call[DeadRetried]:
-    """Queue dead jobs again."""
+    """Queue dead jobs again; raises InvalidArguments where ids are named and chosen by something else, too."""
+    if isinstance(ids, str):
+        raise InvalidArguments(f"ids={ids!r}: give a list of ids")
+    others = [word for word in ("queue", "reason", "name") if choice.get(word) is not None]
+    if ids is not None and others:
+        raise InvalidArguments(f"{others[0]}= chooses among all dead jobs, and ids= names some: give one of them")
     chosen = {name: value for name, value in choice.items() if value is not None}
     content = body({"all": True, **chosen} if ids is None else {"ids": list(ids)})
     request = Request(method="POST", path="/v1/dead/retry", content=content, headers=JSON, repeatable=False)
@@ -198,7 +227,7 @@ def dead_retry(options: ClientOptions, ids: Sequence[str] | None, **choice: str 
 
 def dead_drop(options: ClientOptions, job_id: str) -> Call[None]:
     """Forget a dead job."""
-    request = Request(method="DELETE", path=f"/v1/dead/{quote(job_id, safe=':')}", repeatable=False)
+    request = Request(method="DELETE", path=f"/v1/dead/{id_in_path(job_id)}", repeatable=False)
     yield from patiently(request, options.url, options.timeout_s)
 
 
@@ -214,7 +243,7 @@ def dead(options: ClientOptions, **params: str | int | None) -> Call[DeadPage]:
 
 def dead_letter(options: ClientOptions, job_id: str) -> Call[DeadItem]:
     """Return one dead job."""
-    return read(options, f"/v1/dead/{quote(job_id, safe=':')}", DeadItem)
+    return read(options, f"/v1/dead/{id_in_path(job_id)}", DeadItem)
 
 
 def job(options: ClientOptions, job_id: str) -> Call[JobRecord]:
@@ -240,6 +269,17 @@ def stats(options: ClientOptions) -> Call[Statistics]:
 def new_key() -> str:
     """Return an idempotency key that no other request has."""
     return secrets.token_hex(16)
+
+
+def _checked_key(key: str) -> str:
+    """Return an idempotency key of the caller's own, as a header takes it: an empty one would be none."""
+    fits = isinstance(key, str) and key.isascii() and key.isprintable() and key == key.strip()
+    if not fits or not 1 <= len(key) <= IDEMPOTENCY_KEY_MAX_CHARS:
+        raise InvalidArguments(
+            f"idempotency_key={key!r}: use 1 to {IDEMPOTENCY_KEY_MAX_CHARS} printable ASCII characters, without blanks "
+            f"at their ends, or None to have one made"
+        )
+    return key
 
 
 def _waited(job_id: str, timeout_s: float | None) -> WaitTimeout:

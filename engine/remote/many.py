@@ -85,7 +85,11 @@ def submit_many(
         BrokerUnavailable: the server is away; the same.
     """
     more = dict(given)
-    total_s = units.parse_duration(more.pop("wait_timeout", WAIT_TIMEOUT_S))
+    wait_timeout = more.pop("wait_timeout", WAIT_TIMEOUT_S)
+    try:
+        total_s = units.parse_duration(wait_timeout)
+    except (ValueError, TypeError) as error:
+        raise InvalidArguments(f"wait_timeout={wait_timeout!r}: {error}") from None
     if more.get("unique") is not None:
         raise InvalidArguments(f"unique={more['unique']!r}: one key is for one job; submit each by itself")
     job = job_of(name, (), None, more, ("wait_timeout",))
@@ -102,7 +106,7 @@ def _lines(job: Mapping[str, Any], items: Iterable[Sequence[Any]], refusals: Ref
     for place, item in enumerate(items):
         try:
             content = packed(job["name"], {**job, "args": list(item)}) + b"\n"
-        except InvalidArguments as error:
+        except TypeError as error:  # an InvalidArguments; or the item is no tuple of arguments
             refusals.note(place, str(error))
         else:
             yield Line(place, content)

@@ -66,8 +66,9 @@ def client_options(
         ConfigError: the extra is not installed, or one of them cannot be used; no message has the token in it.
     """
     _require_extra()
-    found = (url or environ.get(CLIENT_URL_VARIABLE) or URL).rstrip("/")
+    found = url or environ.get(CLIENT_URL_VARIABLE) or URL
     _check_url(found)
+    found = found.rstrip("/")
     secret = token or environ.get(CLIENT_TOKEN_VARIABLE, "").strip()
     if secret and not (secret.isascii() and secret.isprintable() and " " not in secret):
         raise ConfigError("the token has characters that no token has: blanks, line breaks or letters beyond ASCII")
@@ -121,6 +122,9 @@ def _check_url(url: str) -> None:
         raise ConfigError("the API's address holds a user or a password; give a token by token= or HEADRACE_TOKEN")
     if "://" not in url:
         raise ConfigError(f"the API's address {shown!r} does not say how it is spoken: write http://{shown}")
+    if parts.query or parts.fragment:  # it may be a token
+        whole = shown.partition("?")[0].partition("#")[0]
+        raise ConfigError(f"the API's address has a query or a fragment, and takes none: write {whole}")
     if not is_ours:
         raise ConfigError(f"the API's address is written http://HOST:PORT or https://HOST:PORT, not {shown!r}")
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headrace.engine.loops.ticket import Ticket
     from headrace.engine.remote.awaiting import AsyncClient
     from headrace.engine.remote.blocking import Client
+    from headrace.engine.remote.replies import BatchRejected
     from headrace.engine.runtime import Engine
     from headrace.engine.sinks.file import FileSink
     from headrace.engine.sinks.redis import RedisSink
@@ -51,6 +52,7 @@ _PLACES = {
     "headrace.engine.loops.ticket": ("Ticket",),
     "headrace.engine.remote.awaiting": ("AsyncClient",),
     "headrace.engine.remote.blocking": ("Client",),
+    "headrace.engine.remote.replies": ("BatchRejected",),
     "headrace.engine.runtime": ("Engine",),
     "headrace.engine.sinks.file": ("FileSink",),
     "headrace.engine.sinks.redis": ("RedisSink",),
@@ -82,6 +84,7 @@ _MODULE_OF = {name: module for module, names in _PLACES.items() for name in name
 
 __all__ = [
     "AsyncClient",
+    "BatchRejected",
     "BrokerUnavailable",
     "Client",
     "ConfigError",

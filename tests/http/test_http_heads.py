@@ -10,7 +10,7 @@ from headrace.config.settings import HttpSettings, Settings
 from headrace.config.tokens import Token
 from headrace.engine.broker.memory import Fault, MemoryBroker
 from headrace.engine.http.tokens import hash_of
-from http_scene import asking, publish
+from http_scene import asking, problem, publish
 from http_server import DEADLINE_S, serving
 
 pytestmark = pytest.mark.anyio
@@ -63,6 +63,29 @@ async def test_head_is_no_method_of_events_nor_of_what_has_no_get() -> None:
     async with asking(MemoryBroker()) as client:
         for path in ("/v1/events", "/v1//events/", "/v1/jobs/batch/x/retry", "/v1/queues/q/pause"):
             assert (await client.head(path)).status_code in (404, 405)
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/jobs", "POST, GET, HEAD, OPTIONS"),
+        ("/v1//jobs/", "POST, GET, HEAD, OPTIONS"),
+        ("/v1/jobs/batch", "POST, OPTIONS"),
+        ("/v1/dead/retry", "POST, OPTIONS"),
+        ("/v1/dead/q:1-0", "GET, PATCH, DELETE, HEAD, OPTIONS"),
+        ("/v1/events", "GET, OPTIONS"),
+        ("/v1/jobs/q:1-0/cancel", "POST, OPTIONS"),
+        ("/docs", "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_allow_names_each_method_that_a_path_takes(path: str, methods: str) -> None:
+    """Of every route at a path, also where two share it, to OPTIONS and to a method that none takes."""
+    async with asking(MemoryBroker()) as client:
+        asked = await client.options(path)
+        assert (204, methods) == (asked.status_code, asked.headers["allow"])
+        refused = await client.put(path)
+        assert (405, methods) == (problem(refused)[0], refused.headers["allow"])
+        assert f"it takes {methods}" in problem(refused)[1]
 
 
 def test_head_over_a_connection_that_is_used_again(tmp_path: Path) -> None:

@@ -98,6 +98,20 @@ async def test_what_was_kept_decides(view: Any, status: int, expected: Any) -> N
             assert {"id": "q:1-0", "status": "succeeded", "value": expected} == response.json()
 
 
+async def test_a_value_that_is_nested_too_deeply_is_a_410() -> None:
+    """A value that a worker could keep, but that JSON cannot be made of, is no fault of the API: 410 says why."""
+    broker = MemoryBroker()
+    # Lists of one item each, written by hand: 900 levels are few enough to be unpacked.
+    deep = msgspec.Raw(b"\x91" * 900 + b"\xc0")
+    record = ResultRecord(codec.VERSION, "succeeded", deep, None, "add", 1, 1, 1, 2, None)
+    view = JobView(id="q:1-0", queue="q", state=State.SUCCEEDED, record=record)
+    broker.lookup = lambda ids: [view for _ in ids]  # type: ignore[method-assign]
+    async with asking(broker) as client:
+        status, detail = problem(await client.get("/v1/jobs/q:1-0/result"))
+    assert 410 == status
+    assert "job q:1-0 (add) succeeded, but its value is nested too deeply" in detail
+
+
 @pytest.mark.parametrize("wait_s", ["-1", "61", "x", "nan"])
 async def test_waiting_is_bounded(wait_s: str) -> None:
     """A wait outside 0 to 60 seconds is a 400 that names it."""
@@ -124,6 +138,40 @@ async def test_a_server_that_stops_ends_the_waits() -> None:
                 await anyio.wait_all_tasks_blocked()
                 gateway.end_waits()
     assert [202] == answers
+
+
+async def test_a_client_that_goes_away_ends_its_wait() -> None:
+    """Whoever asks for a result and goes is waited for no longer: those who do it again and again do not add up."""
+    gateway = Gateway(MemoryBroker(), Settings())
+    app: Any = make_app(gateway)
+    gone = anyio.Event()
+    asked: list[bool] = []
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        if not asked:
+            asked.append(True)
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        statuses.extend([message["status"]] if "status" in message else [])
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as client:
+        job_id = (await client.post("/v1/jobs", json={"name": "add"})).json()["id"]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": f"/v1/jobs/{job_id}/result", "query_string": b"wait_s=60", "root_path": "", "raw_path": b"",
+        "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8787),
+    }  # fmt: skip
+    with anyio.fail_after(DEADLINE_S):
+        async with anyio.create_task_group() as group:
+            group.start_soon(app, scope, receive, send)
+            await anyio.wait_all_tasks_blocked()
+            assert 1 == len(gateway._waits)
+            gone.set()
+    assert (0, [400]) == (len(gateway._waits), statuses)
 
 
 async def test_figures_are_the_statistics_of_all() -> None:

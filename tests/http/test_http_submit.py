@@ -1,5 +1,6 @@
 """POST /v1/jobs: what it takes, what it refuses and how it says so."""
 
+import gzip
 import time
 
 import httpx
@@ -72,6 +73,7 @@ async def test_options_travel_with_the_job() -> None:
         ({"name": "add", "args": {}}, "$.args"),
         ({"name": "add", "delay_s": -1}, "$.delay_s"),
         ({"name": "add", "attempts": 0}, "$.attempts"),
+        ({"name": "add", "attempts": 2**32}, "<= 4294967295 - at `$.attempts`"),
         ({"name": "add", "at": "2030-01-01T00:00:00"}, "$.at"),
         ({"name": "add", "at": "2030-01-01T00:00:00Z", "delay_s": 1}, "not both"),
         ({"name": "add", "queue": "a:b"}, "'a:b'"),
@@ -102,6 +104,30 @@ async def test_another_media_type_is_a_415(kind: str | None) -> None:
         status, detail = problem(await client.post("/v1/jobs", content=b'{"name":"add"}', headers=headers))
         assert 415 == status
         assert "application/json" in detail
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd, gzip", "GZIP"])
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v1/jobs", "application/json"),
+        ("/v1/jobs/", "application/json"),
+        ("/v1/jobs/batch", "application/x-ndjson"),
+        ("/v1/dead/retry", "application/json"),
+    ],
+)
+async def test_a_compressed_body_is_a_415(path: str, kind: str, coding: str) -> None:
+    """It is said to be compressed, where its jobs would be taken for malformed; `identity` changes nothing."""
+    async with asking(MemoryBroker()) as client:
+        headers = {"content-type": kind, "content-encoding": coding}
+        response = await client.post(path, content=gzip.compress(b'{"name": "add"}\n' * 9), headers=headers)
+        status, detail = problem(response)
+        assert (415, "identity") == (status, response.headers["accept-encoding"])
+        assert f"Content-Encoding is {coding!r}" in detail
+        plain = await client.post(
+            path, content=b'{"name": "add"}', headers={"content-type": kind, "content-encoding": "identity"}
+        )
+        assert 415 != plain.status_code
 
 
 async def test_published_handlers_check_arguments() -> None:

@@ -273,7 +273,9 @@ def test_the_command_prints_json_too() -> None:
     assert (hash_of(made), ("submit", "read"), None) == (known.sha256, known.scopes, known.expires)
 
 
-@pytest.mark.parametrize("args", [["--scope", "all"], ["--expires", "soon"], ["--name", "a\nb"], ["--name", "x" * 101]])
+@pytest.mark.parametrize(
+    "args", [["--scope", "all"], ["--expires", "soon"], ["--expires", "0"], ["--name", "a\nb"], ["--name", "x" * 101]]
+)
 def test_the_command_refuses_what_cannot_be(args: list[str]) -> None:
     """An unknown scope, a time that is none and a name that is none are usage errors."""
     assert 2 == CliRunner().invoke(command_line, ["token", "new", *args]).exit_code

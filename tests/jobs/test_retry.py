@@ -59,6 +59,12 @@ def test_what_is_out_of_bounds_is_refused(options: dict[str, Any]) -> None:
         Retry(**options)
 
 
+def test_too_many_tries_are_told_how_many_may_be() -> None:
+    """The message about tries says both bounds."""
+    with pytest.raises(ValueError, match="from 1 to 4,294,967,295"):
+        Retry(attempts=2**32)
+
+
 def test_an_option_may_be_a_number_or_nothing() -> None:
     """A number is the tries in all, None is one try, a Retry is itself."""
     assert (Retry(attempts=4), ONCE, DEFAULT) == (from_option(4), from_option(None), from_option(DEFAULT))

@@ -26,7 +26,6 @@ def check(function, *args, **kwargs) -> None:
     [
         (("a",), {}),
         (("a", 100, 2), {}),
-        (("a", 100.0), {}),
         ((), {"path": "a", "mode": "fill"}),
     ],
 )
@@ -46,6 +45,7 @@ def test_what_fits_passes(args, kwargs) -> None:
         (("a", "b"), {}, "'width': expected integer, got string"),
         (("a", True), {}, "'width': expected integer, got boolean"),
         (("a", 1.5), {}, "'width': expected integer, got number"),
+        (("a", 100.0), {}, "'width': expected integer, got number"),
         (("a",), {"mode": "crop"}, "'mode': expected one of"),
     ],
 )
@@ -53,6 +53,19 @@ def test_what_cannot_fit_is_refused(args, kwargs, said) -> None:
     """What the handler can never take is InvalidArguments, naming the argument."""
     with pytest.raises(InvalidArguments, match=said):
         check(resize, *args, **kwargs)
+
+
+@pytest.mark.parametrize("value", [1.0, True, "1", 3])
+def test_a_choice_is_one_of_its_kind(value: object) -> None:
+    """Of numbers to choose from, what is equal and of another class is none, as for the handler itself."""
+
+    def level(of: Literal[1, 2]) -> None: ...
+
+    check(level, 1)
+    with pytest.raises(InvalidArguments, match="'of': expected one of 1, 2"):
+        check(level, value)
+    with pytest.raises(InvalidArguments, match="'of'"):
+        Arguments(level, name="level", skip_first=False).check((value,), {})
 
 
 def test_open_signatures_take_anything() -> None:

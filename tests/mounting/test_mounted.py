@@ -13,6 +13,7 @@ import pytest
 from headrace import BrokerUnavailable, ConfigError, Engine
 from headrace.engine.http.tokens import hash_of
 from http_scene import problem
+from stream_scene import watching
 
 pytestmark = pytest.mark.anyio
 DEADLINE_S = 20
@@ -48,6 +49,27 @@ async def test_what_is_not_there_is_named_where_it_is_mounted() -> None:
             await client.get("/v2")
         )
         assert "of /jobs/v1/stats;" in problem(await client.delete("/v1/stats"))[1]
+    await app.aclose()
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/healthz", "/v1/jobs", "/nothing"])
+async def test_a_middleware_may_add_headers(path: str) -> None:
+    """Each answer's headers are its own list, as middlewares of FastAPI and Starlette take them, also a stream's."""
+    app = made().asgi()
+
+    async def marked(scope: Any, receive: Any, send: Any) -> None:
+        async def mark(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"x-marked", b"yes"))
+            await send(message)
+
+        await app(scope, receive, mark)
+
+    for _ in range(2):
+        async with watching(marked, path) as stream:
+            assert "yes" == stream.headers["x-marked"]
+    async with watching(app, path) as stream:
+        assert "x-marked" not in stream.headers
     await app.aclose()
 
 

@@ -8,14 +8,13 @@ import httpx
 import pytest
 from scripted import answer, scripted
 
-from headrace import AsyncClient, BrokerUnavailable, Client, InvalidArguments, QueueFull
+from headrace import AsyncClient, BatchRejected, BrokerUnavailable, Client, InvalidArguments, QueueFull
 from headrace.config.settings import Settings
 from headrace.engine.broker.memory import MemoryBroker
 from headrace.engine.http.app import make_app
 from headrace.engine.http.gateway import Gateway
 from headrace.engine.remote import many
 from headrace.engine.remote.patience import patiently
-from headrace.engine.remote.replies import BatchRejected
 from headrace.engine.remote.wire import Pause, Reply, Request, Send
 from headrace.jobs.errors import Outlook
 
@@ -86,6 +85,13 @@ def test_what_may_pass_is_tried_until_the_time_is_over(error_name: str, kind: ty
         client.submit_many("add", [(), ()], wait_timeout=1.0)
     assert 1 < len(server.heard) < 100
     assert 1 == len({(heard.headers["idempotency-key"], heard.body) for heard in server.heard})
+
+
+def test_an_item_that_is_no_tuple_stops_no_other() -> None:
+    """An item that is no tuple of arguments is refused by its place, and the others are submitted."""
+    with scripted(report(2)) as server, Client(server.url) as client, pytest.raises(BatchRejected) as caught:
+        client.submit_many("add", [(1, 2), 5, (3, 4)])  # type: ignore[list-item]
+    assert ([1], 2) == ([place for place, _ in caught.value.rejected], len(caught.value.ids))
 
 
 def test_an_option_of_many_jobs_is_checked() -> None:

@@ -1,8 +1,11 @@
 """The clients with the API itself: a real server, workers beside it, and jobs that run."""
 
+import gc
 import shutil
 import ssl
 import subprocess
+import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from headrace import (
     AsyncClient,
+    BatchRejected,
     Client,
     DuplicateJob,
     InvalidArguments,
@@ -19,7 +23,6 @@ from headrace import (
     JobNotFound,
     UnknownHandler,
 )
-from headrace.engine.remote.replies import BatchRejected
 from host_scene import hosted
 from servers import start_valkey
 
@@ -146,6 +149,47 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
         check=True, capture_output=True,
     )  # fmt: skip
     return cert, key
+
+
+def test_a_client_works_in_one_loop_after_another(url: str) -> None:
+    """A client that was left open in a loop that has ended works in the next, asyncio's or trio's."""
+    client = AsyncClient(url)
+
+    async def ask() -> int:
+        handle = await client.submit("add", args=(1, 2))
+        value: int = await handle.result(timeout=DEADLINE_S)
+        return value
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # what is left open in asyncio's loops says so
+        assert [3] * 4 == [anyio.run(ask, backend=backend) for backend in ("asyncio", "asyncio", "trio", "asyncio")]
+        assert 1 >= len([loop for loop in client._opened if hasattr(loop, "is_closed")])
+        client._opened.clear()
+        gc.collect()
+
+
+def test_a_client_works_in_several_loops_at_a_time(url: str) -> None:
+    """Each loop has connections of its own, and closing one loop's leaves the others' alone."""
+    client = AsyncClient(url)
+    turns = threading.Barrier(3, timeout=DEADLINE_S)
+    values: list[int] = []
+
+    async def ask() -> None:
+        async with client:
+            for _ in range(3):
+                handle = await client.submit("add", args=(20, 22))
+                await anyio.to_thread.run_sync(turns.wait)  # all three loops are under way
+                values.append(await handle.result(timeout=DEADLINE_S))
+
+    threads = [
+        threading.Thread(target=anyio.run, args=(ask,), kwargs={"backend": backend})
+        for backend in ("asyncio", "asyncio", "trio")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert [42] * 9 == values
 
 
 @pytest.mark.anyio

@@ -17,6 +17,7 @@ from headrace.workers.groups import plain_group
 from ..batch import Batch
 from ..bodies import Arriving, media_type
 from ..contract import TakesJob, TakesJobs, answer, gateway_of, problems, written
+from ..event_stream import until_gone
 from ..hot import answer_submission, idempotency_key
 from ..problems import Refused, body
 from ..records import (
@@ -120,7 +121,15 @@ async def result(
     ] = 0.0,
 ) -> Response[JobAnswer]:
     """Return what the handler returned, or why it did not; 202 while the job has not ended."""
-    ended, has_ended = await gateway_of(request).result(job_id, wait_s)
+    found = None
+    async with plain_group() as group:
+        if wait_s:  # nobody waits for who has gone, else those who ask and go would add up
+            group.start_soon(until_gone, request.receive, group.cancel_scope)
+        found = await gateway_of(request).result(job_id, wait_s)
+        group.cancel_scope.cancel()
+    if found is None:
+        raise Refused(400, "the client went away before the answer")
+    ended, has_ended = found
     return written(ended, 200 if has_ended else 202)
 
 
