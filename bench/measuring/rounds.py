@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from . import children
-from .figures import Round, median, ratios
+from .figures import Round, median, middle, ratios
 from .machine import load, machine
 from .profiling import environment, profiler
 from .question import Case, Question
@@ -63,6 +63,10 @@ class Row:
     def median(self, figure: str) -> float | None:
         """Return the median of a figure; None where its probe does not measure it."""
         return median(self.rounds, figure) if self.rounds and figure in self.rounds[0] else None
+
+    def middle(self, figure: str) -> float | None:
+        """Return what a table shows of a figure; None where its probe does not measure it."""
+        return middle(self.rounds, figure) if self.rounds and figure in self.rounds[0] else None
 
 
 @dataclass

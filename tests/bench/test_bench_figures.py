@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from answers import answer, case, question, rates
-from measuring.figures import FIGURES, median, ratio, ratios, spread
+from measuring.figures import FIGURES, median, middle, ratio, ratios, spread, unclean
 from measuring.plot import Axis, draw
 from measuring.question import Plot, Target
 from measuring.result import record
@@ -59,6 +59,29 @@ def test_a_table_has_a_row_for_each_case_and_its_settings() -> None:
     assert "| case | loop | slots | jobs | jobs/s | lowest..highest | p99 ms | lost |" == head
     assert "| engine | asyncio | 100 | 1,000 | 80 | 50..100 | 12.50 | 0 |" == rows[0]
     assert 2 == len(rows)
+
+
+def test_a_round_that_lost_jobs_is_not_hidden_by_others() -> None:
+    """Of what is to be 0 a table shows the worst round, and the page names case and round, though the median is 0."""
+    rounds = [{**each, "lost": lost, "failed": 0.0} for each, lost in zip(rates(50, 100, 80), (0, 3, 0), strict=True)]
+    assert (0, 3) == (median(rounds, "lost"), middle(rounds, "lost"))
+    assert ["3 lost in round 2"] == unclean(rounds)
+    found = answer(question(case("engine"), case("floor")), {"engine": rounds, "floor": rates(100, 200, 100)})
+    assert "| engine | asyncio | 100 | 1,000 | 80 | 50..100 | 12.50 | 3 |" == table(found).splitlines()[2]
+    assert "NOT CLEAN: engine: 3 lost in round 2." in page(found)
+
+
+def test_a_page_says_that_nothing_was_lost_only_where_that_was_looked_at() -> None:
+    """What was counted and was 0 in every round is named; what no probe counted is not."""
+    assert "In every round: 0 lost.\n" in page(compared())
+    found = answer(question(case("engine")), {"engine": [{"jobs_per_s": 7.0}]})
+    assert "In every round" not in page(found)
+
+
+def test_a_case_with_fewer_rounds_is_named() -> None:
+    """The page says how many rounds there were, and of which cases there were fewer."""
+    found = answer(question(case("engine"), case("huge")), {"engine": rates(1, 2, 3), "huge": rates(4)})
+    assert "medians of 3 rounds, 1 of huge (lowest" in page(found)
 
 
 def test_a_comparison_is_a_ratio_or_a_cost() -> None:
