@@ -6,6 +6,7 @@ less than all of them goes beside these by --name.
 
     make bench-peers ARGS="--only streaq bullmq --rounds 3 --questions b c --name peers-two"
     make bench-peers ARGS=--loss
+    make bench-peers ARGS="--render peers peers-loss"     the pages anew, from the JSON, without measuring
 """
 
 import argparse
@@ -39,6 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="times as many jobs; 0.05 for a look")
     parser.add_argument("--name", default="peers", help="of the files in bench/results; peers")
     parser.add_argument("--loss", action="store_true", help="only the probe: kill -9 of a busy worker, what never ran")
+    parser.add_argument("--render", nargs="+", metavar="NAME", help="only write NAME.md anew, from NAME.json")
     return parser.parse_args()
 
 
@@ -125,7 +127,7 @@ def write(name: str, where: dict[str, object], records: list[tables.Record], row
     """Write both files; returns the page."""
     told = [
         {"name": peer.name, "settings": peer.about.rows[peer.variant].settings, "promise": peer.about.promise,
-         "redelivery": peer.about.redelivery, "versions": peer.about.versions}
+         "redelivery": peer.about.redelivery, "source": peer.about.source, "versions": peer.about.versions}
         for peer in rows
     ]  # fmt: skip
     page = tables.page(where, records, told, skipped)
@@ -136,9 +138,20 @@ def write(name: str, where: dict[str, object], records: list[tables.Record], row
     return page
 
 
+def render(name: str) -> None:
+    """Write a page anew from what was measured."""
+    document = json.loads((RESULTS / f"{name}.json").read_text())
+    page = tables.page(document["where"], document["records"], document["rows"], document["not_measured"])
+    (RESULTS / f"{name}.md").write_text(page)
+
+
 def main() -> None:
     """Make the environments, measure, write and print."""
     arguments = parse()
+    for name in arguments.render or ():
+        render(name)
+    if arguments.render:
+        return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the workers as Ctrl-C does
     skipped: dict[str, str] = {}
     rows = list(peers(arguments.only, skipped))

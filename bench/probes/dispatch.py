@@ -80,7 +80,7 @@ async def measure(arguments: argparse.Namespace, path: str, url: str) -> dict[st
 
 
 def found(sink: Any, jobs: int, url: str) -> dict[str, float]:
-    """Return what is missing where a sink wrote to, and what is there twice: what lies there counts, not what it says."""
+    """Return what is missing where a sink wrote to, and what is there twice; what lies there counts, not its word."""
     if not isinstance(sink, FileSink):
         with redis.Redis.from_url(url) as client:
             written = client.xlen(sink.name.removeprefix("redis:"))
