@@ -149,5 +149,14 @@ def _probe(question: Question, row: Row, wish: Wish) -> Round:
     target = wish.results / "profiles" / f"{question.name}-{row.case.name.replace(' ', '-').replace(',', '')}"
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
+    before = _profiles(target)
     environ = {**os.environ, **environment(wish.profile, target)}
-    return children.run([*profiler(wish.profile, target), *children.module(row.case.probe), *command], environ)
+    found = children.run([*profiler(wish.profile, target), *children.module(row.case.probe), *command], environ)
+    if _profiles(target) == before:
+        raise SystemExit(f"{question.name}, {row.case.name}: the probe {row.case.probe} left no profile at {target}-*")
+    return found
+
+
+def _profiles(target: pathlib.Path) -> dict[str, int]:
+    """Return the profiles of a case that lie there, and when each was written."""
+    return {path.name: path.stat().st_mtime_ns for path in target.parent.glob(f"{target.name}-*")}

@@ -116,6 +116,22 @@ def test_a_journal_in_memory_is_refused(tmp_path: Path) -> None:
     assert "/dev/shm lies on tmpfs, where nothing is synced: set BENCH_DISK" in done.stderr
 
 
+@pytest.mark.parametrize(("kind", "named"), [("cpu", "broker-everysec-cpu"), ("mem", "broker-everysec-mem")])
+def test_a_profile_is_left_for_each_case(kind: str, named: str, tmp_path: Path) -> None:
+    """A profiled run leaves a profile and stores no figures."""
+    done = run("broker.py", "--jobs", "500", "--only", "everysec", "--profile", kind, "--results", str(tmp_path))
+    assert 0 == done.returncode, done.stderr
+    assert [named] == sorted({path.name.partition(".")[0] for path in (tmp_path / "profiles").iterdir()})
+    assert ["profiles"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_probe_that_leaves_no_profile_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a profile was asked for and none is there, the question fails and says which case left none."""
+    monkeypatch.setattr(rounds.children, "run", lambda command, environ: {"jobs_per_s": 7.0})
+    with pytest.raises(SystemExit, match="speed, a: the probe worker left no profile at "):
+        measure(question(case("a")), Wish(profile="cpu", results=tmp_path), quiet)
+
+
 def test_an_unknown_question_is_refused() -> None:
     """The runner names what it does not know, and all that there is."""
     done = run("run.py", "slots", "sloths")
