@@ -1,6 +1,8 @@
 """Medians, ratios and spreads of rounds, the tables and verdicts made of them, and the plots."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -8,8 +10,8 @@ from answers import answer, case, question, rates
 from measuring.figures import FIGURES, median, middle, ratio, ratios, spread, unclean
 from measuring.plot import Axis, draw
 from measuring.question import Plot, Target
-from measuring.result import record
-from measuring.rounds import Answer
+from measuring.result import read, record, write
+from measuring.rounds import Answer, Wish
 from measuring.table import comparison, page, table
 from measuring.verdicts import verdicts
 
@@ -118,6 +120,19 @@ def test_a_record_keeps_every_round() -> None:
     assert (80, 50, 100) == (row["median"]["jobs_per_s"], row["min"]["jobs_per_s"], row["max"]["jobs_per_s"])
     assert {"median": 0.5, "min": 0.5, "max": 0.8} == row["ratio"]["floor"]["jobs_per_s"]
     assert {"loop": "asyncio", "slots": 100} == row["options"]
+
+
+def test_an_answer_can_be_read_back(tmp_path: Path) -> None:
+    """The page made of what lies on the disk is the page that was written, with the options that were measured."""
+    found = replace(compared(), wish=Wish(rounds=3, results=tmp_path))
+    write(found)
+    again = read(found.question, tmp_path)
+    assert page(found) == page(again)
+    renamed = question(case("engine"))
+    with pytest.raises(SystemExit, match="has cases that are no more: floor; measure it anew"):
+        read(renamed, tmp_path)
+    with pytest.raises(SystemExit, match=r"speed\.json cannot be read: .*; measure it: python bench/speed.py"):
+        read(found.question, tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("log_y", [False, True])
