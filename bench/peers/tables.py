@@ -144,6 +144,16 @@ def about(rows: Sequence[dict[str, object]], skipped: dict[str, str]) -> str:
     return text_table(("", "versions", "settings", "said by", "a job whose worker dies", "redelivery"), lines)
 
 
+def doubled(records: Sequence[Record]) -> str:
+    """Return which measurements ran jobs more than once; empty where none was told to count that."""
+    told = [r for r in records if "ran_twice" in (r["figures"] or {}) and r["question"] != "loss"]  # type: ignore[operator]
+    found = [f"{r['row']} ({r['question']}, round {r['round']}): {r['figures']['ran_twice']:,.0f}"  # type: ignore[index]
+             for r in told if r["figures"]["ran_twice"]]  # type: ignore[index]  # fmt: skip
+    if found:
+        return f"Jobs that ran more than once, while no worker died: {'; '.join(found)}."
+    return "In every measurement of throughput each job ran, and none twice." if told else ""
+
+
 def losses(records: Sequence[Record]) -> str:
     """Return the table of the loss probe."""
     names = ("busy_when_killed", "never_ran", "ran_twice", "waited_s", "new_jobs", "patience_s")
@@ -170,6 +180,8 @@ def page(
         ", ".join(f"{name} {value}" for name, value in where.items()),
         about(rows, skipped),
     ]  # fmt: skip
+    if twice := doubled(records):
+        parts.append(twice)
     for results in (False, True):
         kept = "results kept" if results else "no results"
         if figures.names("b", results):

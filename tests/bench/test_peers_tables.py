@@ -54,6 +54,17 @@ def test_latencies_have_their_ends() -> None:
     assert "| headrace | 1.50 | 1.25 to 3.00 | 1.50 | 1.25 to 3.00 | 1.50 |" in lines
 
 
+def test_jobs_that_ran_twice_are_told() -> None:
+    """Where a probe counted them, the page says whether jobs ran twice, and in which measurement; else nothing."""
+    found = records("b", "headrace", 100.0) + records("b", "twice", 50.0)
+    assert "twice" not in tables.doubled(found)
+    for record in found:
+        record["figures"]["ran_twice"] = 0  # type: ignore[index]
+    assert "In every measurement of throughput each job ran, and none twice." in page(*found)
+    found[1]["figures"]["ran_twice"] = 3  # type: ignore[index]
+    assert "Jobs that ran more than once, while no worker died: twice (b, round 0): 3." in page(*found)
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in RESULTS.glob("peers*.json")))
 def test_a_committed_page_is_what_its_json_says(name: str) -> None:
     """Each page of results is made from the JSON beside it, and from nothing else."""
