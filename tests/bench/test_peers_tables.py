@@ -1,9 +1,10 @@
 """The tables of headrace beside its peers: medians and ratios within rounds, and nothing that failed is hidden."""
 
 import json
+from xml.etree import ElementTree as ET
 
 import pytest
-from peers import tables
+from peers import picture, tables
 
 from checkout import ROOT
 
@@ -70,4 +71,17 @@ def test_a_committed_page_is_what_its_json_says(name: str) -> None:
     """Each page of results is made from the JSON beside it, and from nothing else."""
     document = json.loads((RESULTS / f"{name}.json").read_text())
     made = tables.page(document["where"], document["records"], document["rows"], document["not_measured"])
-    assert made == (RESULTS / f"{name}.md").read_text()
+    drawn = picture.picture(document["where"], document["records"])
+    shown = f"\n![{picture.ASKS}]({name}.svg)\n" if drawn else ""
+    assert made + shown == (RESULTS / f"{name}.md").read_text()
+    assert not drawn or drawn == (RESULTS / f"{name}.svg").read_text()
+
+
+def test_a_picture_has_a_bar_for_each_row_that_was_measured() -> None:
+    """Rows without a figure have no bar; where nothing was measured there is no picture."""
+    where: dict[str, object] = dict.fromkeys(("machine", "python", "server", "commit"), "x")
+    drawn = picture.picture(where, [*records("b", "headrace", 900.0, 1100.0), *records("b", "gone", "no such command")])
+    texts = [element.text for element in ET.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"headrace, no-op", "1,000"} <= set(texts)
+    assert "gone, no-op" not in texts
+    assert "" == picture.picture(where, records("b", "gone", "no such command"))
