@@ -79,16 +79,16 @@ def test_a_line_more_for_each_job_is_found_and_named(parts: Any, counted: Any, m
 
 
 def test_an_allocation_more_for_each_job_is_found(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that is taken and given back at once counts, though nothing is held in the end: 1 of 30 is growth."""
-    run = "worker on asyncio"
-    parts.guard.count_allocations("asyncio", SHORT, LONG)  # the first count has what is done once
-    before, again = (parts.guard.count_allocations("asyncio", SHORT, LONG) for _ in range(2))
-    assert before[run].figures["allocations"] == pytest.approx(again[run].figures["allocations"], rel=0.005)
-    monkeypatch.setattr(Assigner, "assign", slower(Assigner.assign, "for lease in leases:", "bytes(1000)"))
-    grown = parts.guard.count_allocations("asyncio", SHORT, LONG)
+    """Memory that is taken and given back at once counts, though nothing is held in the end: 2 of 30 is growth."""
+    run = "worker on asyncio"  # in this process there is much else: a bare one counts the same to the second digit
+    before = parts.guard.count_allocations("asyncio")
+    again = parts.guard.count_allocations("asyncio")
+    assert before[run].figures["allocations"] == pytest.approx(again[run].figures["allocations"], abs=0.5)
+    monkeypatch.setattr(Assigner, "assign", slower(Assigner.assign, "for lease in leases:", "bytes(1000), bytes(1000)"))
+    grown = parts.guard.count_allocations("asyncio")
     changes = list(parts.baseline.compare(before, grown, {"allocations": 0.01}))
-    assert [run] == [change.run for change in changes if change.has_grown]
-    assert 1.0 == pytest.approx(changes[0].now - (changes[0].before or 0), abs=0.15)
+    assert run in [change.run for change in changes if change.has_grown]
+    assert 2.0 == pytest.approx(grown[run].figures["allocations"] - before[run].figures["allocations"], abs=0.5)
 
 
 def test_allocators_are_put_back(parts: Any) -> None:
