@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from measuring.asking import QUICK_RESULTS, RESULTS
-from measuring.children import end
+from measuring.children import END_WITHIN_S, end
 from measuring.index import write_index
 from measuring.probe import end_by_signal
 from measuring.profiling import KINDS
@@ -45,7 +45,7 @@ def ask_one(name: str, options: Sequence[str]) -> int:
     try:
         return process.wait()
     finally:
-        end(process)
+        end(process, 2 * END_WITHIN_S)  # it may have to insist on a probe's end itself
 
 
 def main() -> None:

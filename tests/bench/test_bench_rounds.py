@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -92,6 +93,19 @@ def test_a_failing_probe_says_why() -> None:
     """What a failing process said reaches the user, with its exit code and how it was called."""
     with pytest.raises(SystemExit, match=r"(?s)python\S* -c .* failed with code 3:\nthe disk is full"):
         children.run([sys.executable, "-c", "import sys; sys.stderr.write('the disk is full'); sys.exit(3)"])
+
+
+def test_a_child_that_does_not_end_when_asked_is_ended() -> None:
+    """A child that is deaf to SIGTERM is killed when its time is over, and is gone then."""
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout:
+        assert b"deaf" == process.stdout.readline().strip()
+        children.end(process, 0.1)
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_a_probe_that_measures_nothing_is_no_success() -> None:
