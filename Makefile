@@ -9,7 +9,7 @@
 #   make baseline     write that file anew, and say what is different
 #   make test-wheel   the suite against the built wheel, without the checkout    ARGS="jobs workers" runs a part
 #   make docs         the pages, strictly, into site/
-#   make bench        all questions of bench/, 20 to 25 minutes   ARGS="slots fsync" asks some
+#   make bench        all questions of bench/, about 25 minutes     ARGS="slots fsync" asks some
 #   make bench-quick  the same in about 3 minutes, to see that all works
 #   make bench-peers  headrace beside other engines, each in an environment of its own    ARGS="--only streaq --rounds 3"
 #   make lock         pin anew what pyproject.toml asks for (needs uv)

@@ -36,7 +36,7 @@ QUESTION = Question(
              "trips_per_job", "run_p50_ms", "run_p99_ms", "rss_mb", "lost", "duplicates"),
     compared=("jobs_per_s", "submit_per_s", "cpu_us_per_job", "server_cpu_us_per_job"),
     plot=Plot(("jobs_per_s",)),
-    rounds=4,
+    rounds=3,
     targets=(
         Target("no-op jobs, asyncio, to the usual floor", "engine, asyncio", 0.5, 0.8, against="usual floor, asyncio"),
         Target("no-op jobs, asyncio, to the floor", "engine, asyncio", 0.5, 0.8, against="floor, asyncio"),

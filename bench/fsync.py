@@ -24,7 +24,7 @@ QUESTION = Question(
     asks="What does it cost to have every job and result on the disk?",
     cases=cases(),
     figures=("jobs_per_s", "submit_per_s", "cpu_us_per_job", "server_cpu_us_per_job", "commands_per_job",
-             "trips_per_job", "rss_mb", "lost", "duplicates"),
+             "trips_per_job", "run_p50_ms", "run_p99_ms", "rss_mb", "lost", "duplicates"),
     compared=("jobs_per_s", "submit_per_s", "server_cpu_us_per_job"),
     plot=Plot(("jobs_per_s", "submit_per_s")),
     targets=(

@@ -1,8 +1,9 @@
 """Does a job cost more than it did? Counted, never timed, and compared with bench/baseline.json.
 
-Counts what a plain no-op job takes on a fixed run: bytecode instructions, calls and memory of our own code, on its way
-through the worker and through submission; commands, round trips and bytes of the AOF at a real server. Ends with 1
-where one has grown beyond its margin, and names the functions or commands; with 2 where the baseline is damaged.
+Counts what a plain no-op job takes on a fixed run: bytecode instructions and calls of our own code, allocations and the
+memory that is held, on its way through the worker and through submission; commands, round trips and bytes of the AOF at
+a real server. Ends with 1 where one has grown beyond its margin, and names the functions or commands; with 2 where the
+baseline is damaged.
 
     python bench/guard.py [--update] [--callgrind]
 """
@@ -19,7 +20,7 @@ from itertools import product
 from typing import Any
 
 import msgspec
-from guarding import baseline, callgrind, commands, counting, report, runs
+from guarding import allocations, baseline, callgrind, commands, counting, report, runs
 from guarding.baseline import BadBaseline, Baseline, Change, Row
 from support import child, server
 
@@ -45,6 +46,24 @@ def count_code(loop: str, short: int = SHORT, long: int = LONG) -> dict[str, Row
             by[figure] = {part: round(share, 2) for part, share in each.items() if share >= PART_LEAST}
         rows[f"{name} on {loop}"] = Row(figures, by)
     return rows
+
+
+def count_allocations(loop: str, short: int = SHORT, long: int = LONG) -> dict[str, Row]:
+    """Return how often one job of each fixed run allocates, counted in this process; nothing without a C compiler."""
+    rows = {}
+    for name, run in runs.RUNS.items() if allocations.compiler() else ():
+        run(loop, runs.BATCH)  # what is done once and never again
+        rows[f"{name} on {loop}"] = Row({"allocations": round(allocations.each(partial(run, loop), short, long), 2)})
+    return rows
+
+
+def count_loop(loop: str) -> dict[str, Row]:
+    """Return all that is counted of the fixed runs on one loop; allocations first, for counting makes some."""
+    allocated = count_allocations(loop)
+    return {
+        name: msgspec.structs.replace(row, figures=row.figures | (allocated[name].figures if name in allocated else {}))
+        for name, row in count_code(loop).items()
+    }
 
 
 def weigh(short: int = SHORT, long: int = LONG) -> dict[str, Row]:
@@ -109,6 +128,8 @@ def count_machine() -> dict[str, Row]:
 def check(committed: Baseline, *, with_callgrind: bool) -> int:
     """Compare and print; return the exit code."""
     changes: list[Change] = []
+    if not allocations.compiler():
+        print(f"guard: allocations are not counted: that takes a C compiler ({', '.join(allocations.COMPILERS)})")
     if MINOR in committed.python:
         changes += baseline.compare(committed.python[MINOR], count_here(), committed.margins)
     else:
@@ -131,7 +152,14 @@ def check(committed: Baseline, *, with_callgrind: bool) -> int:
 
 
 def update(committed: Baseline, *, with_callgrind: bool) -> None:
-    """Count anew, write the baseline, and print what is different."""
+    """Count anew, write the baseline, and print what is different.
+
+    Raises:
+        SystemExit: something cannot be counted here, so the baseline would lose it.
+    """
+    if not allocations.compiler():
+        raise SystemExit("guard: a baseline has allocations, which take a C compiler: install one of "
+                         f"{', '.join(allocations.COMPILERS)}")  # fmt: skip
     python, servers, machine = committed.python | {MINOR: count_here()}, ask_servers(), dict(committed.machine)
     if with_callgrind:
         machine[callgrind.where()] = count_machine()
@@ -156,7 +184,7 @@ def main() -> None:
     for name in [name for name in os.environ if name.startswith("HEADRACE_")]:
         del os.environ[name]  # settings of this shell are none of the fixed runs'
     if arguments.count:
-        print(json.dumps(msgspec.to_builtins(count_code(arguments.count))))
+        print(json.dumps(msgspec.to_builtins(count_loop(arguments.count))))
     elif arguments.bare:
         run, loop, jobs = arguments.bare
         runs.RUNS[run](loop, int(jobs))

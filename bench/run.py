@@ -3,7 +3,7 @@
 A question that fails is named at the end, and the others are asked all the same. A quick run shows within three minutes
 that everything works; its figures are too few to be believed, and go to a folder of their own, results/quick.
 
-    python bench/run.py [NAME ...] [--quick] [--rounds N] [--profile cpu|mem] [--results DIR]
+    python bench/run.py [NAME ...] [--quick] [--rounds N] [--profile cpu|mem] [--results DIR] [--render]
 """
 
 import argparse
@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from measuring.asking import QUICK_RESULTS, RESULTS
-from measuring.children import end
+from measuring.children import END_WITHIN_S, end
 from measuring.index import write_index
 from measuring.probe import end_by_signal
 from measuring.profiling import KINDS
@@ -45,7 +45,7 @@ def ask_one(name: str, options: Sequence[str]) -> int:
     try:
         return process.wait()
     finally:
-        end(process)
+        end(process, 2 * END_WITHIN_S)  # it may have to insist on a probe's end itself
 
 
 def main() -> None:
@@ -57,9 +57,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=0, help="jobs of a round, for every case")
     parser.add_argument("--profile", choices=KINDS, help="profile each case once instead; no results are written")
     parser.add_argument("--results", type=pathlib.Path, metavar="DIR", help="where results go")
+    parser.add_argument("--render", action="store_true", help="measure nothing: pages and plots anew, from the JSON")
     arguments = parser.parse_args()
     names, folder = chosen(arguments.names), arguments.results or (QUICK_RESULTS if arguments.quick else RESULTS)
-    options = ["--results", str(folder.resolve()), *(["--quick"] if arguments.quick else [])]
+    options = ["--results", str(folder.resolve()), *(["--quick"] if arguments.quick else []),
+               *(["--render"] if arguments.render else [])]  # fmt: skip
     for name in ("rounds", "jobs", "profile"):
         if value := getattr(arguments, name):
             options += [f"--{name}", str(value)]

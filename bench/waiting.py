@@ -20,11 +20,12 @@ QUESTION = Question(
         Case("blocking, from a thread", "waiting", {**BASE, "blocking": True}, 300, 60),
         Case("await, asyncio, always", "waiting", {**BASE, "fsync": "always", "loop": "asyncio"}, 300, 0),
     ),
-    figures=("p50_ms", "p99_ms", "rss_mb"),
+    figures=("p50_ms", "p99_ms", "cpu_us_per_job", "server_cpu_us_per_job", "producer_cpu_us_per_job", "rss_mb"),
     compared=(),
     plot=Plot(("p50_ms", "p99_ms")),
     rounds=2,
-    notes="The loop is the submitter's; the worker's is asyncio.",
+    notes="The loop is the submitter's; the worker's is asyncio. CPU is that of the pauses, too. RSS is the "
+    "submitter's. Each result is compared with what is right, so a lost job would end the run.",
 )
 
 if __name__ == "__main__":

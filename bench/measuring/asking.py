@@ -11,7 +11,7 @@ import sys
 from .probe import end_by_signal
 from .profiling import KINDS
 from .question import Question
-from .result import record, write
+from .result import read, record, write
 from .rounds import Wish, measure
 from .servers import HERE
 from .table import page
@@ -35,9 +35,13 @@ def ask(question: Question) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--profile", choices=KINDS, help="profile each case once instead; no results are written")
     parser.add_argument("--results", type=pathlib.Path, metavar="DIR", help="where results go")
+    parser.add_argument("--render", action="store_true", help="only write page and plot anew, from the JSON of results")
     arguments = vars(parser.parse_args())
-    as_json = arguments.pop("json")
+    as_json, from_json = arguments.pop("json"), arguments.pop("render")
     arguments["results"] = arguments["results"] or (QUICK_RESULTS if arguments["quick"] else RESULTS)
+    if from_json:
+        write(read(question, arguments["results"]))
+        return
     end_by_signal()
     answer = measure(question, Wish(**arguments), lambda text: print(text, file=sys.stderr, flush=True))
     print(json.dumps(record(answer), indent=1) if as_json else page(answer))

@@ -72,12 +72,17 @@ def run(
     return figures
 
 
-def end(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
-    """End a child that still runs: ask first, and insist after a while; safe to call twice."""
+def end(process: "subprocess.Popen[str] | subprocess.Popen[bytes]", within_s: float = END_WITHIN_S) -> None:
+    """End a child that still runs: ask first, and insist after a while; safe to call twice.
+
+    Args:
+        process: The child.
+        within_s: How long it has; a child that ends children of its own has longer than they, or they outlive it.
+    """
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(END_WITHIN_S)
+            process.wait(within_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

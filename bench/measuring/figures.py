@@ -1,6 +1,7 @@
 """Figures over rounds: medians, spreads, and ratios that are taken within a round.
 
-FIGURES says of each figure what it is called, how many digits are worth showing, and whether more of it is better.
+FIGURES says of each figure what it is called, how many digits are worth showing, whether more of it is better, and
+whether its worst round is shown: of jobs that were lost a median would hide all but the worst half.
 """
 
 import statistics
@@ -17,11 +18,13 @@ class Figure(NamedTuple):
         title: Its name, with its unit.
         digits: Digits behind the point.
         rises: Whether more is better.
+        worst: Whether the most of all rounds is shown, and not their median; it is to be 0.
     """
 
     title: str
     digits: int = 0
     rises: bool = False
+    worst: bool = False
 
 
 FIGURES: Final[dict[str, Figure]] = {
@@ -47,8 +50,9 @@ FIGURES: Final[dict[str, Figure]] = {
     "rss_growth_mb": Figure("RSS growth MB", 1),
     "server_rss_mb": Figure("server RSS MB"),
     "fsyncs": Figure("fsyncs"),
-    "lost": Figure("lost"),
-    "duplicates": Figure("duplicates"),
+    "lost": Figure("lost", worst=True),
+    "duplicates": Figure("duplicates", worst=True),
+    "failed": Figure("failed", worst=True),
     "publish_per_s": Figure("publish/s", rises=True),
     "fetch_per_s": Figure("fetch/s", rises=True),
     "settle_per_s": Figure("settle/s", rises=True),
@@ -63,6 +67,18 @@ FIGURES: Final[dict[str, Figure]] = {
 def median(rounds: Sequence[Round], name: str) -> float:
     """Return the median of one figure over rounds."""
     return statistics.median(figures[name] for figures in rounds)
+
+
+def middle(rounds: Sequence[Round], name: str) -> float:
+    """Return what a table shows of one figure: its median, or the worst of all rounds where that is what counts."""
+    return max(figures[name] for figures in rounds) if FIGURES[name].worst else median(rounds, name)
+
+
+def unclean(rounds: Sequence[Round]) -> list[str]:
+    """Return what should be 0 and is not, as "3 lost in round 2"; nothing where all went well."""
+    wanted = [name for name, figure in FIGURES.items() if figure.worst]
+    found = [(number, name, figures.get(name, 0)) for number, figures in enumerate(rounds, 1) for name in wanted]
+    return [f"{count:,.0f} {FIGURES[name].title} in round {number}" for number, name, count in found if count]
 
 
 def ratios(rounds: Sequence[Round], others: Sequence[Round], name: str) -> list[float]:

@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+#: What is kept of peers/run.py; under other names lies what somebody had a look at.
+PEERS = ("peers", "peers-fastest", "peers-loss")
 WHERE = ("machine", "cpu", "kernel", "disk", "python", "server")
 
 
@@ -20,14 +22,19 @@ def write_index(folder: pathlib.Path, names: Sequence[str], failed: Sequence[str
         failed: Those that failed just now; what they left before is not shown.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {name: folder / f"{name}.json" for name in names if name not in failed}
-    records = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
     path = folder / "README.md"
-    path.write_text("\n\n".join(_parts(records, failed)) + "\n", encoding="utf-8")
+    path.write_text(page(folder, names, failed), encoding="utf-8")
     return path
 
 
-def _parts(records: dict[str, Any], failed: Sequence[str]) -> list[str]:
+def page(folder: pathlib.Path, names: Sequence[str], failed: Sequence[str]) -> str:
+    """Return the index of a folder of results; see write_index."""
+    paths = {name: folder / f"{name}.json" for name in names if name not in failed}
+    records = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
+    return "\n\n".join(_parts(folder, records, failed)) + "\n"
+
+
+def _parts(folder: pathlib.Path, records: dict[str, Any], failed: Sequence[str]) -> list[str]:
     parts = ["# Results", "Written by `bench/run.py`; each page has its settings, and NAME.json every round."]
     parts += dict.fromkeys(_where(record) for record in records.values())
     lines = ["| question | asks | rounds | began | commit | load before, after |", "|---|---|---:|---|---|---|"]
@@ -37,6 +44,8 @@ def _parts(records: dict[str, Any], failed: Sequence[str]) -> list[str]:
         cells = [f"[{name}]({name}.md)", record["asks"], rounds, record["began_at"], record["where"]["commit"], load]
         lines.append("| " + " | ".join(cells) + " |")
     parts.append("\n".join(lines))
+    if beside := _peers(folder):
+        parts.append(beside)
     if failed:
         parts.append(f"Failed: {', '.join(failed)}.")
     verdicts = [(name, verdict) for name, record in records.items() for verdict in record["verdicts"]]
@@ -47,6 +56,22 @@ def _parts(records: dict[str, Any], failed: Sequence[str]) -> list[str]:
             lines.append(f"| {verdict['what']} | {name} | {figures} | {verdict['word']} |")
         parts.append("\n".join(lines))
     return parts
+
+
+def _peers(folder: pathlib.Path) -> str:
+    """Return the table of pages with other engines beside headrace; empty where there are none."""
+    lines = [
+        "| beside other engines | rows | rounds | scale | fsync | commit | load before |",
+        "|---|---:|---:|---:|---|---|---|",
+    ]
+    for path in (folder / f"{name}.json" for name in PEERS):
+        if not path.exists():
+            continue
+        found = json.loads(path.read_text(encoding="utf-8"))
+        where, rows = found["where"], len({record["row"] for record in found["records"]})
+        cells = [where.get("rounds", 1), where["scale"], where["fsync"], where["commit"], where["load before"]]
+        lines.append(f"| [{path.stem}]({path.stem}.md) | {rows} | " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def _where(record: dict[str, Any]) -> str:

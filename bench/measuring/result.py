@@ -1,15 +1,19 @@
 """Results on disk: NAME.json with every raw round, NAME.md for people, NAME.svg to look at.
 
-They are written beside each other into one folder; nothing else is touched there.
+They are written beside each other into one folder; nothing else is touched there. An answer can be read back from its
+JSON, so that page and picture are made anew where only the way of showing them has changed.
 """
 
 import json
 import pathlib
 import statistics
+from dataclasses import replace
+from typing import Any
 
 from .figures import FIGURES, ratios
 from .plot import draw
-from .rounds import Answer, Row
+from .question import Question
+from .rounds import Answer, Row, Wish
 from .table import page
 from .verdicts import verdicts
 
@@ -20,7 +24,7 @@ def write(answer: Answer) -> list[pathlib.Path]:
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "json": json.dumps(record(answer), indent=1) + "\n",
-        "md": page(answer) + f"\n![{answer.question.asks}]({name}.svg)\n",
+        "md": page_with_plot(answer),
         "svg": draw(answer),
     }
     paths = []
@@ -28,6 +32,34 @@ def write(answer: Answer) -> list[pathlib.Path]:
         paths.append(folder / f"{name}.{suffix}")
         paths[-1].write_text(text, encoding="utf-8")
     return paths
+
+
+def page_with_plot(answer: Answer) -> str:
+    """Return the page as it is written, with the picture beside it."""
+    return page(answer) + f"\n![{answer.question.asks}]({answer.question.name}.svg)\n"
+
+
+def read(question: Question, folder: pathlib.Path) -> Answer:
+    """Return the answer that lies in a folder, as it was measured: options, jobs and rounds are those of its JSON.
+
+    Raises:
+        SystemExit: there is none, or it has cases that the question has no more.
+    """
+    path = folder / f"{question.name}.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SystemExit(
+            f"{path} cannot be read: {error.strerror}; measure it: python bench/{question.name}.py"
+        ) from None
+    cases, rows = {case.name: case for case in question.cases}, found["rows"]
+    if gone := [row["case"] for row in rows if row["case"] not in cases]:
+        raise SystemExit(f"{path} has cases that are no more: {', '.join(gone)}; measure it anew")
+    measured = [replace(cases[row["case"]], options=row["options"]) for row in rows]
+    made = [Row(case, row["jobs"], row["rounds"], row["skipped"]) for case, row in zip(measured, rows, strict=True)]
+    wish = Wish(quick=found["quick"], rounds=found["rounds"], results=folder)
+    loads = found["load_before"], found["load_after"]
+    return Answer(question, wish, found["where"], found["began_at"], loads[0], made, loads[1], found["took_s"])
 
 
 def record(answer: Answer) -> dict[str, object]:

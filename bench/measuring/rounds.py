@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from . import children
-from .figures import Round, median, ratios
+from .figures import Round, median, middle, ratios
 from .machine import load, machine
 from .profiling import environment, profiler
 from .question import Case, Question
@@ -63,6 +63,10 @@ class Row:
     def median(self, figure: str) -> float | None:
         """Return the median of a figure; None where its probe does not measure it."""
         return median(self.rounds, figure) if self.rounds and figure in self.rounds[0] else None
+
+    def middle(self, figure: str) -> float | None:
+        """Return what a table shows of a figure; None where its probe does not measure it."""
+        return middle(self.rounds, figure) if self.rounds and figure in self.rounds[0] else None
 
 
 @dataclass
@@ -145,5 +149,14 @@ def _probe(question: Question, row: Row, wish: Wish) -> Round:
     target = wish.results / "profiles" / f"{question.name}-{row.case.name.replace(' ', '-').replace(',', '')}"
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
+    before = _profiles(target)
     environ = {**os.environ, **environment(wish.profile, target)}
-    return children.run([*profiler(wish.profile, target), *children.module(row.case.probe), *command], environ)
+    found = children.run([*profiler(wish.profile, target), *children.module(row.case.probe), *command], environ)
+    if _profiles(target) == before:
+        raise SystemExit(f"{question.name}, {row.case.name}: the probe {row.case.probe} left no profile at {target}-*")
+    return found
+
+
+def _profiles(target: pathlib.Path) -> dict[str, int]:
+    """Return the profiles of a case that lie there, and when each was written."""
+    return {path.name: path.stat().st_mtime_ns for path in target.parent.glob(f"{target.name}-*")}

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterator
 
-from .figures import FIGURES, ratios, shown, spread
+from .figures import FIGURES, ratios, shown, spread, unclean
 from .question import SETTINGS
 from .rounds import Answer
 from .verdicts import verdicts
@@ -19,15 +19,17 @@ def page(answer: Answer) -> str:
         parts.append(compared)
     if skipped := [f"Left out: {row.case.name}, {row.skipped}." for row in answer.rows if row.skipped]:
         parts.append("\n".join(skipped))
+    if clean := _clean(answer):
+        parts.append(clean)
     if promised := "\n".join(_verdicts(answer)):
         parts.append(promised)
     if question.notes:
         parts.append(question.notes)
     kind = "A quick run" if wish.quick else "A full run"
     parts.append(
-        f"{kind}: medians of {wish.rounds} rounds (lowest..highest behind them), ratios taken within rounds; began "
-        f"{answer.began_at}, took {answer.took_s:.0f} s; load before {_words(answer.load_before)}, after "
-        f"{_words(answer.load_after)}."
+        f"{kind}: medians of {wish.rounds} rounds{_fewer(answer)} (lowest..highest behind them), ratios taken within "
+        f"rounds, of what is to be 0 the most of all rounds; began {answer.began_at}, took {answer.took_s:.0f} s; load "
+        f"before {_words(answer.load_before)}, after {_words(answer.load_after)}."
     )
     parts.append("; ".join(f"{name} {value}" for name, value in answer.where.items()) + ".")
     return "\n\n".join(parts) + "\n"
@@ -45,7 +47,7 @@ def table(answer: Answer) -> str:
     for row in rows:
         line = [row.case.name, *(str(row.case.options.get(name, ABSENT)) for name in settings), f"{row.jobs:,}"]
         for at, name in enumerate(figures):
-            value = row.median(name)
+            value = row.middle(name)
             line.append(ABSENT if value is None else shown(name, value))
             if at == 0:
                 line.append(ABSENT if value is None else spread(row.rounds, name, FIGURES[name].digits))
@@ -84,6 +86,21 @@ def _markdown(lines: list[list[str]]) -> str:
     head, *rest = lines
     table = [head, ["---", *["---:"] * (len(head) - 1)], *rest]
     return "\n".join("| " + " | ".join(line) + " |" for line in table)
+
+
+def _clean(answer: Answer) -> str:
+    """Return whether all rounds ended as they should, and which did not; empty where nothing is said of that."""
+    if wrong := [f"{row.case.name}: {', '.join(found)}" for row in answer.rows if (found := unclean(row.rounds))]:
+        return f"NOT CLEAN: {'; '.join(wrong)}."
+    every = [figures for row in answer.rows for figures in row.rounds]
+    told = [name for name, figure in FIGURES.items() if figure.worst and any(name in figures for figures in every)]
+    return f"In every round: {', '.join(f'0 {FIGURES[name].title}' for name in told)}." if told else ""
+
+
+def _fewer(answer: Answer) -> str:
+    """Return which cases had fewer rounds than the others."""
+    fewer = [row for row in answer.rows if 0 < len(row.rounds) < answer.wish.rounds]
+    return "".join(f", {len(row.rounds)} of {row.case.name}" for row in fewer)
 
 
 def _verdicts(answer: Answer) -> Iterator[str]:

@@ -29,6 +29,7 @@ ABOUT = About(
     promise="kept until it is done; runs again",
     redelivery="job_timeout + 10 s: 310 s by default; the probe sets job_timeout 1 s",
     redelivery_s=30,
+    source="arq-docs.helpmanual.io, API reference, Worker: max_jobs, poll_delay, keep_result",
     pending=(("ZCARD", "arq:queue"),),
 )
 uvloop.install()

@@ -30,6 +30,7 @@ const ABOUT = {
   promise: "kept until it is done; runs again",
   redelivery: "lockDuration 30 s, stalledInterval 30 s by default; the probe sets 2 s and 1 s",
   redelivery_s: 45,
+  source: "docs.bullmq.io, Guide: Workers, Concurrency; Queues, Adding jobs in bulk, Auto-removal of jobs",
   pending: [["LLEN", `bull:${QUEUE}:wait`], ["LLEN", `bull:${QUEUE}:active`]],
   without_results: true,
   loss_slots: 10,

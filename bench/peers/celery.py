@@ -27,6 +27,7 @@ ABOUT = About(
     promise="acknowledged before it runs by default, so lost; late: kept until it has run",
     redelivery="visibility_timeout 3600 s, looked for each 100 s by default; the probe: 2 s, 1 s, prefork 10",
     redelivery_s=45,
+    source="docs.celeryq.dev, User Guide, Optimizing: a prefetch of 64 or more for short tasks; celery worker --help",
     pending=(("LLEN", "celery"), ("HLEN", "unacked")),
 )
 #: Looked for each second, each time: by default each 10 s, each tenth time.

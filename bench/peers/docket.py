@@ -28,6 +28,7 @@ ABOUT = About(
     promise="kept until it is acknowledged; runs again",
     redelivery="redelivery_timeout: 300 s by default; the probe sets 2 s",
     redelivery_s=30,
+    source="docket.lol, API Reference, Worker: concurrency, minimum_check_interval; Docket: add_many, execution_ttl",
     pending=(("XLEN", "docket:stream"),),
 )  # fmt: skip
 

@@ -28,6 +28,7 @@ ABOUT = About(
     promise="kept until it is acknowledged; runs again",
     redelivery="heartbeat_timeout 60 s, maintenance by chance by default; the probe sets 2 s and always",
     redelivery_s=30,
+    source="dramatiq --help: --processes, --threads; dramatiq.io, Reference: middleware, RedisBroker",
     pending=(("HLEN", "dramatiq:default.msgs"),),
 )
 THREADS = {"noop": 16, "sleep": 64, "stamp": 8, "slow": ABOUT.loss_slots}[PLAN.handler]

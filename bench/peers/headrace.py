@@ -25,6 +25,7 @@ ABOUT = About(
     promise="kept until it is settled; runs again",
     redelivery="lease: 30 s by default; the probe sets 1 s",
     redelivery_s=30,
+    source="docs/performance.md; nothing is tuned",
     pending=(("XLEN", "headrace:{default}:jobs"),),
 )
 engine = Engine(

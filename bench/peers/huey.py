@@ -23,6 +23,7 @@ ABOUT = About(
     promise="popped before it runs, so lost",
     redelivery="none",
     redelivery_s=10,
+    source="huey.readthedocs.io, Consuming Tasks, options: --workers, --worker-type, --no-periodic, --quiet",
     pending=(("LLEN", "huey.redis.bench"),),
 )
 URL = f"unix://{PLAN.socket}"

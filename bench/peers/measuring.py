@@ -197,6 +197,7 @@ def throughput(peer: Peer, plan: Plan, jobs: int, workers: int, fsync: str) -> d
     return {
         "jobs": done,
         "jobs_per_s": done / (last.at_s - first.at_s),
+        "ran_twice": max(0, last.count - jobs - warm),  # none is lost: the window closes when all have run
         "ran_per_s": done / (ran_s - first.at_s),
         "worker_cpu_us": (last.worker_cpu_s - first.worker_cpu_s) / done * 1e6,
         "server_cpu_us": (last.server_cpu_s - first.server_cpu_s) / done * 1e6,

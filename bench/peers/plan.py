@@ -72,6 +72,7 @@ class About:
         promise: What becomes of a job whose worker dies, by the documentation.
         redelivery: The setting that brings such a job back: its default, and what the loss probe sets.
         redelivery_s: How long the loss probe waits for that, at most.
+        source: Where its documentation speaks of the settings.
         pending: Commands for the server; the queue is empty when each answers 0 (of an array, the first element).
         without_results: Whether the peer can leave results out.
         loss_slots: How many slow jobs the probe's worker runs at once.
@@ -82,6 +83,7 @@ class About:
     promise: str
     redelivery: str
     redelivery_s: float
+    source: str
     pending: tuple[tuple[str, ...], ...]
     without_results: bool = True
     loss_slots: int = 10

@@ -23,6 +23,7 @@ ABOUT = About(
     promise="kept; fails for good unless it has a Retry, then runs again",
     redelivery="timeout (180 s) + 60 s, checked each 600 s, no Retry by default; the probe: 61 s, 1 s, Retry(3)",
     redelivery_s=120,
+    source="python-rq.org, Workers, and docs/benchmark.md of its repository: SimpleWorker is the fastest",
     pending=(("LLEN", "rq:queue:default"), ("ZCARD", "rq:wip:default")),
     loss_slots=1,
 )

@@ -1,11 +1,12 @@
 """headrace and its peers, the same jobs, server, socket and fsync mode for each: who does how much, at what cost?
 
 Rounds alternate between the rows, whose order rotates from round to round; each measurement has a server of its own.
-Writes bench/results/peers.json and peers.md after each round; with --loss, peers-loss.json and peers-loss.md. What asks
+Writes bench/results/peers.json, .md and .svg after each round; with --loss, peers-loss.json and .md. What asks
 less than all of them goes beside these by --name.
 
     make bench-peers ARGS="--only streaq bullmq --rounds 3 --questions b c --name peers-two"
     make bench-peers ARGS=--loss
+    make bench-peers ARGS="--render peers peers-loss"     the pages anew, from the JSON, without measuring
 """
 
 import argparse
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 
 from support import FSYNC, child, machine
 
-from . import environments, loss, measuring, tables
+from . import environments, loss, measuring, picture, tables
 from .plan import About, Plan, Row
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
@@ -39,6 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="times as many jobs; 0.05 for a look")
     parser.add_argument("--name", default="peers", help="of the files in bench/results; peers")
     parser.add_argument("--loss", action="store_true", help="only the probe: kill -9 of a busy worker, what never ran")
+    parser.add_argument("--render", nargs="+", metavar="NAME", help="only write NAME.md anew, from NAME.json")
     return parser.parse_args()
 
 
@@ -120,25 +122,38 @@ def one_round(
                         lambda p=peer, q=question, r=results: measure(p, q, r, arguments))  # fmt: skip
 
 
+def render(name: str) -> str:
+    """Write page and picture of what was measured; returns the page."""
+    document = json.loads((RESULTS / f"{name}.json").read_text())
+    page = tables.page(document["where"], document["records"], document["rows"], document["not_measured"])
+    if svg := picture.picture(document["where"], document["records"]):
+        (RESULTS / f"{name}.svg").write_text(svg)
+        page += f"\n![{picture.ASKS}]({name}.svg)\n"
+    (RESULTS / f"{name}.md").write_text(page)
+    return page
+
+
 def write(name: str, where: dict[str, object], records: list[tables.Record], rows: list[measuring.Peer],
           skipped: dict[str, str]) -> str:  # fmt: skip
-    """Write both files; returns the page."""
+    """Write the files of a name; returns the page."""
     told = [
         {"name": peer.name, "settings": peer.about.rows[peer.variant].settings, "promise": peer.about.promise,
-         "redelivery": peer.about.redelivery, "versions": peer.about.versions}
+         "redelivery": peer.about.redelivery, "source": peer.about.source, "versions": peer.about.versions}
         for peer in rows
     ]  # fmt: skip
-    page = tables.page(where, records, told, skipped)
     RESULTS.mkdir(exist_ok=True)
     document = {"where": where, "rows": told, "not_measured": skipped, "records": records}
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
-    (RESULTS / f"{name}.md").write_text(page)
-    return page
+    return render(name)
 
 
 def main() -> None:
     """Make the environments, measure, write and print."""
     arguments = parse()
+    for name in arguments.render or ():
+        render(name)
+    if arguments.render:
+        return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the workers as Ctrl-C does
     skipped: dict[str, str] = {}
     rows = list(peers(arguments.only, skipped))

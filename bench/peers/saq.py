@@ -26,6 +26,7 @@ ABOUT = About(
     promise="kept until it is done; by default (retries=1) a sweep aborts it",
     redelivery="sweep each 60 s, heartbeat off, retries 1 by default; the probe: 60 s (a lock), 1 s, retries 5",
     redelivery_s=90,
+    source="README: concurrency, the hiredis extra; docstrings of Queue and Job: max_concurrent_ops, timeout, ttl",
     pending=(("ZCARD", "saq:default:incomplete"),),
 )
 uvloop.install()

@@ -22,6 +22,7 @@ ABOUT = About(
     promise="kept until it is done; runs again",
     redelivery="idle_timeout: 60 s by default; the probe sets 2 s",
     redelivery_s=30,
+    source="streaq.readthedocs.io, and the docstring of Worker: concurrency, prefetch; of task: silent, ttl",
     pending=(("XLEN", "streaq:default:queues:normal"),),
 )
 SLOTS = ABOUT.loss_slots if PLAN.handler == "slow" else 100

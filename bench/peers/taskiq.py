@@ -23,6 +23,7 @@ ABOUT = About(
     promise="kept until it is acknowledged; runs again, once new jobs come",
     redelivery="idle_timeout: 600 s by default; the probe sets 1 s, and a lock timeout of 1 s (none by default)",
     redelivery_s=30,
+    source="taskiq worker --help: --max-async-tasks, --max-prefetch, --no-parse; README of taskiq-redis: brokers",
     pending=(("XPENDING", "taskiq", "taskiq"),),
 )
 URL = f"unix://{PLAN.socket}"

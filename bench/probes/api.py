@@ -9,11 +9,10 @@ import argparse
 import time
 from collections.abc import Iterator
 
-import anyio
 import httpx
 import redis
 from measuring.children import probe
-from measuring.probe import end_by_signal, parser, report
+from measuring.probe import end_by_signal, parser, report, run_on
 from measuring.servers import cpu_s, rss_mb, server
 
 from .commands import calls, per_job
@@ -72,7 +71,7 @@ def over_http(socket: str, pid: int, arguments: argparse.Namespace) -> dict[str,
 
 def without_http(socket: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Submit the same with submit_many in this process."""
-    took_s = anyio.run(from_loop, socket, arguments)
+    took_s = run_on(arguments.loop, from_loop, socket, arguments)
     return {"submit_per_s": arguments.jobs / took_s}
 
 

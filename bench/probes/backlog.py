@@ -105,7 +105,7 @@ def fill(socket: str, queued: int) -> None:
 
 async def work(socket: str, arguments: argparse.Namespace, memory_mb: list[float]) -> tuple[Watched, Starts]:
     """Work until the measured part of the backlog is settled."""
-    starts, until_count = Starts(arguments.queued), min(arguments.jobs, arguments.queued)
+    starts, until_count = Starts(arguments.queued, sparse=True), min(arguments.jobs, arguments.queued)
     engine, _ = make_engine(socket, arguments, starts)
     watched = Watched(engine.connection.open())
     async with engine.running():

@@ -18,6 +18,12 @@ def calls(socket: str) -> dict[str, int]:
     return {name.removeprefix("cmdstat_").partition("|")[0]: figures["calls"] for name, figures in found.items()}
 
 
+def held(socket: str, queue: str = "default") -> int:
+    """Return how many jobs of a queue the server still holds: queued, or running and not settled."""
+    with redis.Redis(unix_socket_path=socket) as connection:
+        return int(connection.xlen(f"headrace:{{{queue}}}:jobs"))
+
+
 def per_job(before: dict[str, int], after: dict[str, int], jobs: int) -> dict[str, float]:
     """Return commands and round trips for each job between two counts."""
     made = {name: count - before.get(name, 0) for name, count in after.items() if name not in OWN}

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import anyio
+import redis
 from measuring.probe import end_by_signal, parser, report, run_on
 from measuring.servers import scratch, server
 
@@ -50,10 +51,10 @@ async def dispatched(jobs: int, slots: int, sinks: list[Any]) -> None:
 
 
 def sinks_for(kind: str, path: str, url: str) -> list[Any]:
-    """Return new sinks of a kind."""
+    """Return new sinks of a kind; the path names the file, or the stream."""
     if kind.startswith("file"):
         return [FileSink(path, fsync="always" if kind == "file-always" else "interval")]
-    return [RedisSink(url, max_length=None)] if kind == "redis" else []
+    return [RedisSink(url, key=path, max_length=None)] if kind == "redis" else []
 
 
 async def measure(arguments: argparse.Namespace, path: str, url: str) -> dict[str, float]:
@@ -74,14 +75,15 @@ async def measure(arguments: argparse.Namespace, path: str, url: str) -> dict[st
     took_s, used_s = time.perf_counter() - began_s, time.process_time() - cpu_s
     counted = {"lost": max(0, arguments.jobs - ran[0]), "duplicates": max(0, ran[0] - arguments.jobs)}
     for sink in sinks:
-        counted = found(sink, arguments.jobs)
+        counted = found(sink, arguments.jobs, url)
     return {"jobs_per_s": arguments.jobs / took_s, "cpu_us_per_job": used_s / arguments.jobs * 1e6, **counted}
 
 
-def found(sink: Any, jobs: int) -> dict[str, float]:
-    """Return what is missing where a sink wrote to, and what is there twice."""
+def found(sink: Any, jobs: int, url: str) -> dict[str, float]:
+    """Return what is missing where a sink wrote to, and what is there twice; what lies there counts, not its word."""
     if not isinstance(sink, FileSink):
-        written = sink.statistics().written
+        with redis.Redis.from_url(url) as client:
+            written = client.xlen(sink.name.removeprefix("redis:"))
         return {"lost": max(0, jobs - written), "duplicates": max(0, written - jobs)}
     with open(sink.name.removeprefix("file:"), encoding="utf-8") as file:
         ids = [json.loads(line)["id"] for line in file]

@@ -1,5 +1,6 @@
 """The handlers that are measured. In a module of their own, for child processes import theirs by name."""
 
+import mmap
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,10 +18,11 @@ class Starts:
 
     Args:
         jobs: How many there are; each has its number as first argument.
+        sparse: Few of them will start: the table takes memory only where it is written, for memory is measured.
     """
 
-    def __init__(self, jobs: int) -> None:
-        self.seen = bytearray(jobs)
+    def __init__(self, jobs: int, *, sparse: bool = False) -> None:
+        self.seen = memoryview(mmap.mmap(-1, jobs)) if sparse else bytearray(jobs)
         self.began_s = 0.0
 
     def handler(self, kind: str, sleep_ms: float) -> type_of_handler:
@@ -33,7 +35,8 @@ class Starts:
 
     def duplicates(self) -> int:
         """Return how many starts there were beyond the first of a job."""
-        return sum(self.seen) - (len(self.seen) - self.seen.count(0))
+        seen = bytes(self.seen)
+        return sum(seen) - (len(seen) - seen.count(0))
 
     def _nothing(self) -> type_of_handler:
         seen = self.seen

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 from measuring.children import module
 from measuring.probe import end_by_signal, parser, report, run_on
-from measuring.servers import HERE, server
+from measuring.servers import HERE, cpu_s, server
 
 from headrace import Engine
 
@@ -23,9 +23,9 @@ WARM_UP = 20
 PATIENCE_S = 10
 
 
-def make_engine(socket: str, waits_ms: list[float]) -> Engine:
+def make_engine(socket: str, waits_ms: list[float], slots: int) -> Engine:
     """Return an engine whose handler notes how long its job took to get there."""
-    engine = Engine(f"unix://{socket}")
+    engine = Engine(f"unix://{socket}", slots=slots)
 
     @engine.job
     async def stamp(sent_ns: int) -> None:
@@ -36,7 +36,7 @@ def make_engine(socket: str, waits_ms: list[float]) -> Engine:
 
 def produce(socket: str, jobs: int) -> None:
     """Submit one job after the other, with pauses that follow no beat of the engine's."""
-    engine = make_engine(socket, [])
+    engine = make_engine(socket, [], 1)
     handle = None
     for number in range(jobs + WARM_UP):
         handle = engine.sync.submit("stamp", (time.time_ns(),))
@@ -45,14 +45,22 @@ def produce(socket: str, jobs: int) -> None:
     handle.result(timeout=PATIENCE_S)
 
 
-async def measure(socket: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """Work until the producer has its last result."""
+async def measure(socket: str, server_pid: int, arguments: argparse.Namespace) -> dict[str, float]:
+    """Work until the producer has its last result; CPU is that of the idle pauses, too."""
     waits_ms: list[float] = []
     command = [sys.executable, *module("latency"), "--produce", socket, "--jobs", str(arguments.jobs)]
-    async with make_engine(socket, waits_ms).running():
+    async with make_engine(socket, waits_ms, arguments.slots).running():
+        own_cpu_s, server_cpu_s = time.process_time(), cpu_s(server_pid)
         await anyio.to_thread.run_sync(lambda: subprocess.run(command, cwd=HERE, check=True))
-    return {**percentiles(waits_ms[WARM_UP:]), "lost": max(0, arguments.jobs + WARM_UP - len(waits_ms)),
-            "duplicates": max(0, len(waits_ms) - arguments.jobs - WARM_UP)}  # fmt: skip
+        own_cpu_s, server_cpu_s = time.process_time() - own_cpu_s, cpu_s(server_pid) - server_cpu_s
+    jobs = arguments.jobs + WARM_UP
+    return {
+        **percentiles(waits_ms[WARM_UP:]),
+        "cpu_us_per_job": own_cpu_s / jobs * 1e6,
+        "server_cpu_us_per_job": server_cpu_s / jobs * 1e6,
+        "lost": max(0, jobs - len(waits_ms)),
+        "duplicates": max(0, len(waits_ms) - jobs),
+    }
 
 
 def percentiles(values_ms: list[float]) -> dict[str, float]:
@@ -70,8 +78,8 @@ def main() -> None:
         produce(arguments.produce, arguments.jobs)
         return
     end_by_signal()
-    with server(arguments.fsync) as (socket, _):
-        report(run_on(arguments.loop, measure, socket, arguments))
+    with server(arguments.fsync) as (socket, pid):
+        report(run_on(arguments.loop, measure, socket, pid, arguments))
 
 
 if __name__ == "__main__":

@@ -99,9 +99,13 @@ def served(socket: str, *, alone: bool = False) -> Iterator[tuple[int, int]]:
     Args:
         socket: The broker's.
         alone: Give it one core, and all others to what this process starts from now on, where there are several.
+
+    Where this process is profiled, so is the API's.
     """
     command = [sys.executable, "-m", "headrace", "serve", "probes.serving:engine", "--http", "127.0.0.1:0"]
     environment = {**os.environ, "HEADRACE_URL": f"unix://{socket}", "HEADRACE_LOG_LEVEL": "warning"}
+    if path := os.environ.get("BENCH_PROFILE"):
+        environment["BENCH_WORKER_PROFILE"] = f"{path}-api"
     with _one_core(wanted=alone):
         process = subprocess.Popen(command, cwd=HERE, env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None

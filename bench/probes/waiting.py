@@ -10,7 +10,7 @@ import time
 import anyio
 from measuring.probe import end_by_signal, parser, report, run_on
 from measuring.profiling import profiled
-from measuring.servers import server
+from measuring.servers import cpu_s, server
 
 from headrace import Engine
 
@@ -52,13 +52,17 @@ def main() -> None:
     made.add_argument("--blocking", action="store_true", help="submit from a thread without a loop")
     arguments: argparse.Namespace = made.parse_args()
     end_by_signal()
-    with server(arguments.fsync) as (socket, _), workers(socket, 1, arguments.slots):
+    with server(arguments.fsync) as (socket, pid), workers(socket, 1, arguments.slots) as (worker,):
+        used_s = [-cpu_s(worker.pid), -cpu_s(pid), -time.process_time()]
         if arguments.blocking:
             with profiled():
                 took_ms = measure_blocking(socket, arguments.jobs)
         else:
             took_ms = run_on(arguments.loop, measure, socket, arguments.jobs)
-    report(percentiles(took_ms[WARM_UP:]))
+        now_s = (cpu_s(worker.pid), cpu_s(pid), time.process_time())
+    names = ("cpu_us_per_job", "server_cpu_us_per_job", "producer_cpu_us_per_job")
+    cpu = {name: (before + now) / len(took_ms) * 1e6 for name, before, now in zip(names, used_s, now_s, strict=True)}
+    report({**percentiles(took_ms[WARM_UP:]), **cpu})
 
 
 if __name__ == "__main__":

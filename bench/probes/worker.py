@@ -15,7 +15,7 @@ from measuring.servers import cpu_s, server
 from headrace import Engine
 from headrace.jobs.unique import Unique
 
-from .commands import calls, per_job
+from .commands import calls, held, per_job
 from .handlers import TEXT, Starts, items
 
 #: Handles of so many submissions are held at a time, as a producer of many would.
@@ -84,7 +84,7 @@ async def measure(socket: str, server_pid: int, arguments: argparse.Namespace) -
         "run_p99_ms": figures.latency_ms.run.p99 or 0.0,
         "failed": figures.errors.failed,
         "flushes": figures.backpressure.sinks["broker"].flushes,
-        "lost": jobs - written,
+        "lost": max(jobs - written, held(socket)),  # by the sink's count, and by what the server has left
         **per_job(before, calls(socket), jobs),
     }
     if arguments.handler != "process":

@@ -1,15 +1,17 @@
 """Medians, ratios and spreads of rounds, the tables and verdicts made of them, and the plots."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from answers import answer, case, question, rates
-from measuring.figures import FIGURES, median, ratio, ratios, spread
+from measuring.figures import FIGURES, median, middle, ratio, ratios, spread, unclean
 from measuring.plot import Axis, draw
 from measuring.question import Plot, Target
-from measuring.result import record
-from measuring.rounds import Answer
+from measuring.result import read, record, write
+from measuring.rounds import Answer, Wish
 from measuring.table import comparison, page, table
 from measuring.verdicts import verdicts
 
@@ -61,6 +63,29 @@ def test_a_table_has_a_row_for_each_case_and_its_settings() -> None:
     assert 2 == len(rows)
 
 
+def test_a_round_that_lost_jobs_is_not_hidden_by_others() -> None:
+    """Of what is to be 0 a table shows the worst round, and the page names case and round, though the median is 0."""
+    rounds = [{**each, "lost": lost, "failed": 0.0} for each, lost in zip(rates(50, 100, 80), (0, 3, 0), strict=True)]
+    assert (0, 3) == (median(rounds, "lost"), middle(rounds, "lost"))
+    assert ["3 lost in round 2"] == unclean(rounds)
+    found = answer(question(case("engine"), case("floor")), {"engine": rounds, "floor": rates(100, 200, 100)})
+    assert "| engine | asyncio | 100 | 1,000 | 80 | 50..100 | 12.50 | 3 |" == table(found).splitlines()[2]
+    assert "NOT CLEAN: engine: 3 lost in round 2." in page(found)
+
+
+def test_a_page_says_that_nothing_was_lost_only_where_that_was_looked_at() -> None:
+    """What was counted and was 0 in every round is named; what no probe counted is not."""
+    assert "In every round: 0 lost.\n" in page(compared())
+    found = answer(question(case("engine")), {"engine": [{"jobs_per_s": 7.0}]})
+    assert "In every round" not in page(found)
+
+
+def test_a_case_with_fewer_rounds_is_named() -> None:
+    """The page says how many rounds there were, and of which cases there were fewer."""
+    found = answer(question(case("engine"), case("huge")), {"engine": rates(1, 2, 3), "huge": rates(4)})
+    assert "medians of 3 rounds, 1 of huge (lowest" in page(found)
+
+
 def test_a_comparison_is_a_ratio_or_a_cost() -> None:
     """What is measured against another shows the median and the ends of the rounds' ratios, or what it costs."""
     assert "| engine | floor | 0.50 (0.50..0.80) |" == comparison(compared()).splitlines()[-1]
@@ -95,6 +120,19 @@ def test_a_record_keeps_every_round() -> None:
     assert (80, 50, 100) == (row["median"]["jobs_per_s"], row["min"]["jobs_per_s"], row["max"]["jobs_per_s"])
     assert {"median": 0.5, "min": 0.5, "max": 0.8} == row["ratio"]["floor"]["jobs_per_s"]
     assert {"loop": "asyncio", "slots": 100} == row["options"]
+
+
+def test_an_answer_can_be_read_back(tmp_path: Path) -> None:
+    """The page made of what lies on the disk is the page that was written, with the options that were measured."""
+    found = replace(compared(), wish=Wish(rounds=3, results=tmp_path))
+    write(found)
+    again = read(found.question, tmp_path)
+    assert page(found) == page(again)
+    renamed = question(case("engine"))
+    with pytest.raises(SystemExit, match="has cases that are no more: floor; measure it anew"):
+        read(renamed, tmp_path)
+    with pytest.raises(SystemExit, match=r"speed\.json cannot be read: .*; measure it: python bench/speed.py"):
+        read(found.question, tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("log_y", [False, True])

@@ -5,8 +5,10 @@ import importlib
 import re
 
 import pytest
+from measuring import index
 from measuring.figures import FIGURES
 from measuring.question import Question
+from measuring.result import page_with_plot, read
 
 from checkout import ROOT
 
@@ -27,15 +29,19 @@ def question(request: pytest.FixtureRequest) -> Question:
     return found
 
 
-def test_every_question_is_asked() -> None:
-    """`bench/run.py` asks each script with a question, and asks none that is not there."""
+def asked() -> tuple[str, ...]:
+    """Return what `bench/run.py` asks, in its order."""
     tree = ast.parse((BENCH / "run.py").read_text(encoding="utf-8"))
-    listed = next(
+    return next(
         ast.literal_eval(node.value)
         for node in tree.body
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "QUESTIONS"
     )
-    assert SCRIPTS == sorted(listed)
+
+
+def test_every_question_is_asked() -> None:
+    """`bench/run.py` asks each script with a question, and asks none that is not there."""
+    assert SCRIPTS == sorted(asked())
 
 
 def test_every_question_stands_on_the_page() -> None:
@@ -70,3 +76,15 @@ def test_probes_know_the_options_of_their_cases(question: Question) -> None:
         text = (BENCH / "probes" / f"{case.probe}.py").read_text(encoding="utf-8")
         declared = {found.replace("-", "_") for found in re.findall(r'add_argument\(\s*"--([\w-]+)"', text)}
         assert set() == set(case.options) - declared - common
+
+
+def test_a_committed_page_is_what_its_json_says(question: Question) -> None:
+    """Each page of results is made from the JSON beside it: `python bench/run.py --render` would change nothing."""
+    found = read(question, BENCH / "results")
+    assert page_with_plot(found) == (BENCH / "results" / f"{question.name}.md").read_text(encoding="utf-8")
+
+
+def test_the_committed_index_is_what_the_answers_say() -> None:
+    """The index of results has each answer as it lies there, with every promise and what came of it."""
+    results = BENCH / "results"
+    assert index.page(results, asked(), []) == (results / "README.md").read_text(encoding="utf-8")

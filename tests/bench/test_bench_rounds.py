@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -94,6 +95,19 @@ def test_a_failing_probe_says_why() -> None:
         children.run([sys.executable, "-c", "import sys; sys.stderr.write('the disk is full'); sys.exit(3)"])
 
 
+def test_a_child_that_does_not_end_when_asked_is_ended() -> None:
+    """A child that is deaf to SIGTERM is killed when its time is over, and is gone then."""
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout:
+        assert b"deaf" == process.stdout.readline().strip()
+        children.end(process, 0.1)
+    assert process.returncode == -signal.SIGKILL
+
+
 def test_a_probe_that_measures_nothing_is_no_success() -> None:
     """A process that ends well without a line of JSON fails the measurement, and what it said is shown."""
     with pytest.raises(SystemExit, match=r"(?s)printed no JSON, but:\nhello"):
@@ -114,6 +128,22 @@ def test_a_journal_in_memory_is_refused(tmp_path: Path) -> None:
     done = run("broker.py", "--quick", "--results", str(tmp_path), BENCH_DISK="/dev/shm")
     assert 1 == done.returncode
     assert "/dev/shm lies on tmpfs, where nothing is synced: set BENCH_DISK" in done.stderr
+
+
+@pytest.mark.parametrize(("kind", "named"), [("cpu", "broker-everysec-cpu"), ("mem", "broker-everysec-mem")])
+def test_a_profile_is_left_for_each_case(kind: str, named: str, tmp_path: Path) -> None:
+    """A profiled run leaves a profile and stores no figures."""
+    done = run("broker.py", "--jobs", "500", "--only", "everysec", "--profile", kind, "--results", str(tmp_path))
+    assert 0 == done.returncode, done.stderr
+    assert [named] == sorted({path.name.partition(".")[0] for path in (tmp_path / "profiles").iterdir()})
+    assert ["profiles"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_probe_that_leaves_no_profile_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a profile was asked for and none is there, the question fails and says which case left none."""
+    monkeypatch.setattr(rounds.children, "run", lambda command, environ: {"jobs_per_s": 7.0})
+    with pytest.raises(SystemExit, match="speed, a: the probe worker left no profile at "):
+        measure(question(case("a")), Wish(profile="cpu", results=tmp_path), quiet)
 
 
 def test_an_unknown_question_is_refused() -> None:

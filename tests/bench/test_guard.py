@@ -23,10 +23,10 @@ def parts() -> Any:
     sys.path.append(str(ROOT / "bench"))
     try:
         import guard
-        from guarding import baseline, callgrind, report
+        from guarding import allocations, baseline, callgrind, report
     finally:
         sys.path.remove(str(ROOT / "bench"))
-    return SimpleNamespace(guard=guard, baseline=baseline, callgrind=callgrind, report=report)
+    return SimpleNamespace(guard=guard, allocations=allocations, baseline=baseline, callgrind=callgrind, report=report)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,44 @@ def test_a_line_more_for_each_job_is_found_and_named(parts: Any, counted: Any, m
     where = "engine/loops/assigner.py Assigner.assign"
     assert [where, where] == [change.parts[0][0] for change in grown]
     assert f"  {where}: 7, was 5 (+2)" in parts.report.growth(grown[1]).splitlines()
+
+
+def test_an_allocation_more_for_each_job_is_found(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that is taken and given back at once counts, though nothing is held in the end: 2 of 30 is growth."""
+    run = "worker on asyncio"  # in this process there is much else: a bare one counts the same to the second digit
+    before = parts.guard.count_allocations("asyncio")
+    again = parts.guard.count_allocations("asyncio")
+    assert before[run].figures["allocations"] == pytest.approx(again[run].figures["allocations"], abs=0.5)
+    monkeypatch.setattr(Assigner, "assign", slower(Assigner.assign, "for lease in leases:", "bytes(1000), bytes(1000)"))
+    grown = parts.guard.count_allocations("asyncio")
+    changes = list(parts.baseline.compare(before, grown, {"allocations": 0.01}))
+    assert run in [change.run for change in changes if change.has_grown]
+    assert 2.0 == pytest.approx(grown[run].figures["allocations"] - before[run].figures["allocations"], abs=0.5)
+
+
+def test_allocators_are_put_back(parts: Any) -> None:
+    """What is allocated outside of the block is not counted, and nothing that was allocated inside is harmed."""
+    with parts.allocations.Allocations() as counted:
+        kept = [bytes(1000) for _ in range(100)]
+    count = counted.count
+    assert 100 <= count < 150
+    kept += [bytes(1000) for _ in range(100)]
+    assert count == counted.count
+    assert 200 == len({id(each) for each in kept})
+
+
+def test_without_a_compiler_the_rest_is_counted(
+    parts: Any, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where allocations cannot be counted the guard says so and compares the rest; a baseline is not written there."""
+    monkeypatch.setattr(parts.allocations, "COMPILERS", ("no-such-compiler",))
+    monkeypatch.setattr(parts.guard, "MINOR", "3.99")
+    monkeypatch.setattr(parts.guard, "ask_live", lambda bounds: [])
+    assert 0 == parts.guard.check(parts.baseline.read(), with_callgrind=False)
+    assert "allocations are not counted: that takes a C compiler (no-such-compiler)" in capsys.readouterr().out
+    assert {} == parts.guard.count_allocations("asyncio")
+    with pytest.raises(SystemExit, match="a baseline has allocations, which take a C compiler"):
+        parts.guard.update(parts.baseline.read(), with_callgrind=False)
 
 
 def test_a_command_more_for_each_batch_is_found_and_named(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
