@@ -6,6 +6,7 @@ bytes and called them clean, so the file is closed, cut to what was durable, and
 Owned by one writer; it holds the bytes that are not known durable, and nothing else is buffered here.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import anyio
 
 from headrace.config.logs import logger
 
+from ..traffic import moved
 from .framing import Framing
 from .opening import AppendFile
 from .rotation import prune, set_aside, sync_folder
@@ -91,11 +93,14 @@ class Medium:
     async def sync(self) -> None:
         """Wait until the disk has all that was written."""
         file = await self._whole_file()
+        began_s = time.monotonic()
         try:
             await file.fsync()
         except OSError:
             await self._discard()
             raise
+        ended_s = time.monotonic()
+        moved.confirm(ended_s, ended_s - began_s)
         self.fsyncs += 1
         self._durable_bytes = self._end_bytes
         self._unsynced.clear()
@@ -160,7 +165,9 @@ class Medium:
         done = self._piped_bytes  # a pipe cannot be cut: go on where the last attempt ended
         try:
             while done < len(view):
-                done += await file.write(view[done:])
+                count = await file.write(view[done:])
+                done += count
+                moved.write(count)
         except OSError:
             if file.regular:
                 await self._cut(file, done)

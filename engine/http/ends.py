@@ -122,15 +122,11 @@ class Room:
         return min(RECORDS_COUNT, count)
 
 
-class _Ask(Wait):
+class _Ask(Wait, kw_only=True, eq=False):
     """The wait for one job."""
 
-    __slots__ = ("asked_id", "room")
-
-    def __init__(self, job_id: str, asking: "Asking", room: Room) -> None:
-        super().__init__(job_id, asking)
-        self.asked_id = job_id
-        self.room = room
+    asked_id: str
+    room: Room
 
     def answer(self, record: ResultRecord | None = None, error: Exception | None = None) -> None:
         """Take what was found, as far as there is room."""
@@ -150,7 +146,8 @@ class Asking:
     def __init__(self, looks: Looks, job_ids: Sequence[str]) -> None:
         self._looks = looks
         self._room = Room(RESULTS_BYTES)
-        self._coming = deque(_Ask(job_id, self, self._room) for job_id in dict.fromkeys(job_ids))
+        room = self._room
+        self._coming = deque(_Ask(each, self, asked_id=each, room=room) for each in dict.fromkeys(job_ids))
         self._unlooked: dict[_Ask, None] = {}  #: those of the look that is under way
         self._waiting: dict[_Ask, None] = {}  #: those that were put, and have not ended, in their order
         self._ended: list[_Ask] = []

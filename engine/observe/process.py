@@ -1,8 +1,8 @@
 """Figures of this process: memory, processor, loop lag, collector pauses, bytes in and out, waits for the disk.
 
-Linux is read from /proc, macOS through getrusage; what neither knows per process (bytes of our own connections and
-files) is counted by whoever moves them, in an IoCounter of its own. Nothing here ever waits, save the lag sampler,
-which sleeps. The ProcessWatch belongs to the loop's thread; IoCounters and the collector's callback may be elsewhere.
+Linux is read from /proc, macOS through getrusage; what neither knows (bytes of our own connections and files) is
+counted by whoever moves them, in traffic.py. Nothing here ever waits, save the lag sampler, which sleeps. The
+ProcessWatch belongs to the loop's thread; the collector's callback may be elsewhere.
 """
 
 import gc
@@ -16,6 +16,7 @@ from typing import Final, Literal, Self
 
 import anyio
 
+from ..traffic import moved
 from .histogram import WindowedHistogram
 from .statistics import ProcessFigures
 
@@ -27,23 +28,6 @@ _RECENT_MAX_S: Final = 10.0
 CPU_INTERVAL_MIN_S: Final = 0.5
 #: Pauses kept between two readings; the young generation is collected some hundred times a second under load.
 _PAUSES_MAX: Final = 4096
-
-
-class IoCounter:
-    """Bytes moved by one owner: take one from ProcessWatch.io(), write to it from one thread, keep it over reconnects.
-
-    Attributes:
-        net_in_bytes: Bytes received from the server.
-        net_out_bytes: Bytes sent to it.
-        disk_written_bytes: Bytes written to files.
-    """
-
-    __slots__ = ("disk_written_bytes", "net_in_bytes", "net_out_bytes")
-
-    def __init__(self) -> None:
-        self.net_in_bytes = 0
-        self.net_out_bytes = 0
-        self.disk_written_bytes = 0
 
 
 class LoopLag:
@@ -132,21 +116,9 @@ class ProcessWatch:
     def __init__(self, now_s: float) -> None:
         self.lag = LoopLag()
         self.pauses = CollectorPauses()
-        self._fsyncs = WindowedHistogram()
-        self._counters: list[IoCounter] = []
         self._cpu_at_s = now_s
         self._cpu_s = time.process_time()
         self._cpu_percent = 0.0
-
-    def io(self) -> IoCounter:
-        """Return a new counter for one owner of connections or files; it is kept for good, so take a handful."""
-        counter = IoCounter()
-        self._counters.append(counter)
-        return counter
-
-    def record_fsync(self, now_s: float, took_s: float) -> None:
-        """Count one wait for the disk; call it in the loop's thread, after the wait."""
-        self._fsyncs.record(now_s, took_s)
 
     def figures(self, now_s: float) -> ProcessFigures:
         """Return the figures at monotonic time `now_s`."""
@@ -155,10 +127,10 @@ class ProcessWatch:
             cpu_percent=self._read_cpu_percent(now_s),
             loop_lag_ms=_ms(self.lag.window.snapshot(now_s).max_s),
             gc_pause_ms=_ms(self.pauses.max_s(now_s)),
-            net_in_bytes=sum(counter.net_in_bytes for counter in self._counters),
-            net_out_bytes=sum(counter.net_out_bytes for counter in self._counters),
-            disk_written_bytes=sum(counter.disk_written_bytes for counter in self._counters),
-            fsync_ms=_ms(self._fsyncs.snapshot(now_s).max_s),
+            net_in_bytes=moved.received_bytes,
+            net_out_bytes=moved.sent_bytes,
+            disk_written_bytes=moved.written_bytes,
+            fsync_ms=_ms(moved.longest_wait_s(now_s)),
         )
 
     def _read_cpu_percent(self, now_s: float) -> float:

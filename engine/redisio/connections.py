@@ -20,6 +20,7 @@ from redis.retry import Retry
 from headrace.jobs.errors import BrokerUnavailable
 
 from .address import Address
+from .counting import CountingParser
 from .faults import ends_connection, unavailable
 
 #: One command: its name and its arguments. Text is sent as UTF-8.
@@ -110,6 +111,7 @@ class Wire:
             socket_timeout=REPLY_TIMEOUT_S,
             socket_connect_timeout=REPLY_TIMEOUT_S,
             socket_read_size=_READ_BYTES,
+            parser_class=CountingParser,
             retry=Retry(NoBackoff(), 0),
             retry_on_timeout=False,
             health_check_interval=0,

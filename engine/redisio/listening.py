@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from .address import Address
 from .connections import REPLY_TIMEOUT_S
+from .counting import CountingParser
 
 #: A PING after this long without a word; without an answer after as long again, the connection is taken for dead.
 QUIET_S: Final = 5.0
@@ -87,6 +88,7 @@ class Listener:
             **options,
             socket_timeout=REPLY_TIMEOUT_S,
             socket_connect_timeout=REPLY_TIMEOUT_S,
+            parser_class=CountingParser,
             retry=Retry(NoBackoff(), 0),
             retry_on_timeout=False,
             health_check_interval=0,

@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from headrace.engine.observe.process import LAG_INTERVAL_S, CollectorPauses, LoopLag, ProcessWatch, rss_bytes
+from headrace.engine.traffic import moved
 
 
 class LateLoop:
@@ -75,25 +76,22 @@ def test_no_collection_is_no_pause() -> None:
     assert CollectorPauses().max_s(0.0) is None
 
 
-def test_bytes_of_all_owners_add_up() -> None:
-    """Each owner counts in its own counter; the figures are their sums."""
-    watch = ProcessWatch(0.0)
-    reader, settler = watch.io(), watch.io()
-    reader.net_in_bytes += 1000
-    settler.net_in_bytes += 24
-    settler.net_out_bytes += 7
-    settler.disk_written_bytes += 5
-    figures = watch.figures(0.0)
-    assert (1024, 7, 5) == (figures.net_in_bytes, figures.net_out_bytes, figures.disk_written_bytes)
-
-
-def test_fsync_is_the_longest_wait_of_the_last_minute() -> None:
-    """Of waits of 2 and 5 ms the figure is 5, and null once a minute has passed."""
-    watch = ProcessWatch(0.0)
-    watch.record_fsync(10.0, 0.002)
-    watch.record_fsync(11.0, 0.005)
-    assert pytest.approx(5.0) == watch.figures(12.0).fsync_ms
-    assert watch.figures(90.0).fsync_ms is None
+def test_what_the_process_moved_is_in_its_figures() -> None:
+    """Bytes of connections and files, whoever moved them, and the longest wait for a disk; see test_traffic.py."""
+    watch, now_s = ProcessWatch(0.0), time.monotonic()
+    before = watch.figures(now_s)
+    moved.receive(1024)
+    moved.send(7)
+    moved.write(5)
+    moved.confirm(now_s, 3600.0)
+    after = watch.figures(now_s)
+    assert (1024, 7, 5, 3_600_000.0) == (
+        after.net_in_bytes - before.net_in_bytes,
+        after.net_out_bytes - before.net_out_bytes,
+        after.disk_written_bytes - before.disk_written_bytes,
+        after.fsync_ms,
+    )
+    assert watch.figures(now_s + 90.0).fsync_ms is None
 
 
 def test_processor_time_is_a_share_of_the_time_passed(monkeypatch: pytest.MonkeyPatch) -> None:
