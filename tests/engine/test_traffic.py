@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,7 +90,7 @@ def test_bytes_of_connections_are_counted(server: Server, scheme: str) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.redis_core
-async def test_a_worker_tells_what_it_moved(server: Server, tmp_path: Path) -> None:
+async def test_a_worker_tells_what_it_moved(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its statistics have the bytes of its connections and of its sink's file, and how long the disk took."""
     path = tmp_path / "outcomes.ndjson"
     engine = Engine(
@@ -102,18 +101,18 @@ async def test_a_worker_tells_what_it_moved(server: Server, tmp_path: Path) -> N
     async def echo(text: str) -> str:
         return text
 
+    monkeypatch.setattr(moved, "_longest", [(0, 0.0)] * 64)  # other tests waited for disks too
     written = moved.written_bytes
     async with engine.running():
         before = engine.statistics().process
         assert "x" * BIG == await (await echo.submit("x" * BIG)).result(timeout=WAIT_S)
-        ends_s = time.monotonic() + WAIT_S
-        while not path.stat().st_size:
-            assert time.monotonic() < ends_s
-            await anyio.sleep(0.01)
+        with anyio.fail_after(WAIT_S):
+            while engine.statistics().process.fsync_ms is None:  # the last that is counted
+                await anyio.sleep(0.01)
         after = engine.statistics().process
     assert path.stat().st_size == moved.written_bytes - written
     # There and back, to the worker and to the waiter.
     assert 2 * BIG <= after.net_in_bytes - before.net_in_bytes
     assert 2 * BIG <= after.net_out_bytes - before.net_out_bytes
-    assert 0 < after.disk_written_bytes
+    assert path.stat().st_size <= after.disk_written_bytes
     assert 0 < (after.fsync_ms or 0)
