@@ -108,7 +108,7 @@ class Gateway:
         self.letters = Letters(broker, self._courier, settings.max_payload_bytes, self._cards)
         self.feed = Feed(broker, self._registry.queues())
         self.vitals = Vitals(broker, self._courier)
-        self.exposition = Exposition(broker, self.vitals.watch, self.feed)
+        self.exposition = Exposition(broker, self.vitals.watch, self.feed, self.held, self.unread)
         self._fleet = Fleet()
         self._reading: anyio.Lock | None = None
         self._is_looking = False

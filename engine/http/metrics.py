@@ -34,6 +34,8 @@ from ..observe.statistics import ProcessFigures
 from ..observe.summary import drain_eta_s
 from ..version import VERSION
 from .feed import Feed
+from .held import Held
+from .unread import Unread
 
 #: Several scrapers, and people who reload, cost the server one read a second.
 READ_TTL_S: Final = 1.0
@@ -75,6 +77,8 @@ class ApiRecord(msgspec.Struct, frozen=True, kw_only=True):
         streams: Event streams that are open.
         dropped_streams: Those that were ended because their clients did not read.
         stream_bytes: What was sent to all.
+        held_bytes: What is held of bodies that have not ended.
+        unread_bytes: What is held of answers that were not taken.
         process: Memory and the like.
     """
 
@@ -83,6 +87,8 @@ class ApiRecord(msgspec.Struct, frozen=True, kw_only=True):
     streams: int
     dropped_streams: int
     stream_bytes: int
+    held_bytes: int
+    unread_bytes: int
     process: ProcessFigures
 
 
@@ -107,12 +113,16 @@ class Exposition:
         broker: What is read.
         watch: Figures of this process.
         feed: Figures of the event streams.
+        held: Bodies of requests.
+        unread: Answers.
     """
 
-    def __init__(self, broker: OpenBroker, watch: ProcessWatch, feed: Feed) -> None:
+    def __init__(self, broker: OpenBroker, watch: ProcessWatch, feed: Feed, held: Held, unread: Unread) -> None:
         self._broker = broker
         self._watch = watch
         self._feed = feed
+        self._held = held
+        self._unread = unread
         self._courier = Courier(broker.waits)
         self._lock: anyio.Lock | None = None
         self._read_at_s = float("-inf")
@@ -145,6 +155,8 @@ class Exposition:
             streams=self._feed.streams_count,
             dropped_streams=self._feed.dropped_count,
             stream_bytes=self._feed.sent_bytes,
+            held_bytes=self._held.size_bytes,
+            unread_bytes=self._unread.size_bytes,
             process=self._watch.figures(time.monotonic()),
         )
 

@@ -263,6 +263,18 @@ API: Final = Group(
             lambda r: r.dropped_streams,
         ),
         Family("headrace_http_stream_bytes_total", "counter", "Sent to event streams.", lambda r: r.stream_bytes),
+        Family(
+            "headrace_http_unfinished_bodies_bytes",
+            "gauge",
+            "Held of request bodies that have not ended; past 256 MiB, or one body at its largest, they are refused.",
+            lambda r: r.held_bytes,
+        ),
+        Family(
+            "headrace_http_unread_answers_bytes",
+            "gauge",
+            "Held of answers that clients of HTTP/2 have not taken; past 256 MiB those that hold most are closed.",
+            lambda r: r.unread_bytes,
+        ),
         Family("headrace_http_resident_memory_bytes", "gauge", "Resident memory.", lambda r: r.process.rss_bytes),
         Family(
             "headrace_http_cpu_ratio",

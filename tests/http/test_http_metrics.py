@@ -47,9 +47,9 @@ def report(completed: int = 5, name: str = "add") -> WorkerReport:
     return WorkerReport(handlers={name: handler}, drained_per_s={"sums": 2.0}, gauges=gauges)
 
 
-async def scrape(broker: MemoryBroker, accept: str = "") -> list[Sample]:
+async def scrape(broker: MemoryBroker, accept: str = "", gateway: Gateway | None = None) -> list[Sample]:
     """Return all samples of one scrape, as Prometheus's own parser reads them, of a server that watches itself."""
-    gateway = Gateway(broker, Settings())
+    gateway = gateway or Gateway(broker, Settings())
     watch = gateway.vitals.watch
     watch.lag.window.record(time.monotonic(), 0.001)
     with watch.pauses:
@@ -226,6 +226,20 @@ async def test_scrapes_of_one_second_share_one_read(monkeypatch: pytest.MonkeyPa
         for _ in range(5):
             assert 200 == (await client.get("/metrics")).status_code
     assert 1 == len(reads)
+
+
+async def test_what_requests_hold_is_scraped() -> None:
+    """Both bounds of memory have a gauge, of bodies that go on and of answers that nobody takes."""
+    broker = MemoryBroker()
+    gateway = Gateway(broker, Settings())
+    share = gateway.unread.share(("127.0.0.1", "1"), time.monotonic(), lambda: None)
+    with gateway.held.body() as body:
+        assert body.add(1000)
+        share.holds(70_000, time.monotonic())
+        samples = await scrape(broker, gateway=gateway)
+    share.end()
+    assert [1000.0] == values(samples, "headrace_http_unfinished_bodies_bytes")
+    assert [70_000.0] == values(samples, "headrace_http_unread_answers_bytes")
 
 
 async def test_what_a_worker_did_is_scraped() -> None:
