@@ -27,12 +27,19 @@ def load() -> list[float]:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
+    """Return what was measured; results, which are written meanwhile, make nothing of it dirty."""
+    found = _git("describe", "--always")
+    # Of what git does not track nothing is measured.
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)bench/results")
+    return f"{found or 'unknown'}{'-dirty' if changed else ''}"
+
+
+def _git(*arguments: str) -> str:
+    """Return what git says; nothing where there is no git, as in a container, or no repository."""
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE).stdout.strip()
-    except OSError:  # no git, as in a container
-        return "unknown"
-    return said or "unknown"
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, cwd=HERE).stdout.strip()
+    except OSError:
+        return ""
 
 
 def _cpu() -> str:
