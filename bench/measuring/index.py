@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 #: What is kept of peers/run.py; under other names lies what somebody had a look at.
-PEERS = ("peers", "peers-fastest", "peers-loss")
+PEERS = ("peers", "peers-fastest", "peers-slower", "peers-loss")
 WHERE = ("machine", "cpu", "kernel", "disk", "python", "server")
 
 
