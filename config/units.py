@@ -30,7 +30,8 @@ _BYTES: Final = {
 _SIZE_UNITS: Final = ("TiB", "GiB", "MiB", "KiB", "TB", "GB", "MB", "KB")
 
 # At most 18 digits before the point: more is no number that a person means, and int() of endless digits is slow.
-_NUMBER: Final = r"([0-9]{1,18}(?:\.[0-9]{1,18})?(?:e[+-]?[0-9]{1,3})?)"
+# Behind it are up to 21 in what Python writes: 17 that count, behind zeros down to 0.0001.
+_NUMBER: Final = r"([0-9]{1,18}(?:\.[0-9]{1,21})?(?:e[+-]?[0-9]{1,3})?)"
 _DURATION: Final = re.compile(rf"{_NUMBER} ?(ms|s|m|h|d)?", re.ASCII)
 _SIZE: Final = re.compile(rf"{_NUMBER} ?([kmgt]?i?b)?", re.ASCII | re.IGNORECASE)
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.config import format_duration, format_size, parse_duration, parse_size
@@ -88,6 +88,8 @@ def test_a_size_is_written_in_its_largest_whole_unit(written: str, size_bytes: i
 
 
 @given(st.floats(min_value=0, max_value=1e15, allow_nan=False))
+@example(0.0025029000778882364)
+@example(0.00010000000000000002)
 def test_every_duration_survives_being_written(duration_s: float) -> None:
     """Reading what was formatted gives the very same float."""
     assert duration_s == parse_duration(format_duration(duration_s))
