@@ -224,16 +224,16 @@ class Looks:
 
     def _look_together(self, waits: Sequence[Wait]) -> None:
         # Who reads results behind the workers finds nearly all of them there, and needs neither watch nor second look.
-        if self._are_ended:
-            waits = self._take(waits)
-        if waits:
-            self._look_and_follow(waits)
+        rest = self._take(waits) if self._are_ended else waits
+        count = len(waits) - len(rest)
+        if rest:
+            count += self._look_and_follow(rest)
+        self._are_ended = 2 * count > len(waits)
 
     def _take(self, waits: Sequence[Wait]) -> list[Wait]:
         """Answer those whose jobs have a record; return the others."""
         records = self._broker.records([wait.job_id for wait in waits])
         found = [wait for wait, record in zip(waits, records, strict=True) if record is not None]
-        self._are_ended = 2 * len(found) > len(waits)
         self._have_untold([wait for wait in found if wait.queue])
         for wait, record in zip(waits, records, strict=True):
             if record is not None:
@@ -241,12 +241,12 @@ class Looks:
         tell(found)
         return [wait for wait, record in zip(waits, records, strict=True) if record is None]
 
-    def _look_and_follow(self, waits: Sequence[Wait]) -> None:
+    def _look_and_follow(self, waits: Sequence[Wait]) -> int:
+        """Have the watch tell them, then look; return how many records were there."""
         self._name(waits)
         waits = [wait for wait in waits if not wait.done and not wait.has_left]
         self._have_told(waits)
         records, gone = see(self._broker, dict.fromkeys(wait.job_id for wait in waits))
-        self._are_ended = 2 * len(records) > len(waits)
         self._have_untold([wait for wait in waits if wait.job_id in records or wait.job_id in gone])
         for wait in waits:
             error = missing(wait.job_id, existed=gone[wait.job_id]) if wait.job_id in gone else None
@@ -254,6 +254,7 @@ class Looks:
         tell(waits)
         if self._broker.events.closed and not all(wait.done for wait in waits):  # else the watch says so, and we look
             raise BrokerUnavailable("the broker was closed by this program while a result was awaited; open it again")
+        return len(records)
 
     def _name(self, waits: Sequence[Wait]) -> None:
         """Give those that were asked for by callers' own ids the ids of their jobs."""
